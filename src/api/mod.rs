@@ -1,0 +1,11 @@
+//! Wire formats, as plain functions over bytes and values.
+//!
+//! Owns what the OpenAI shape looks like: operations, errors, events, usage. Knows no socket, no
+//! runtime, no configuration and no metric.
+
+pub mod error;
+pub mod openai;
+pub mod operation;
+pub mod request_body;
+pub mod sse;
+pub mod usage;

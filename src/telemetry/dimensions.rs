@@ -1,0 +1,238 @@
+//! The closed sets that varying attributes take their values from.
+//!
+//! `api` owns the operations and errors; here they become attributes.
+
+use super::attribute::{Attribute, Dimension, attribute_enum};
+use crate::api::{
+    error::ErrorKind,
+    operation::{Operation, Route},
+};
+
+attribute_enum! {
+    /// How a request or an attempt ended.
+    pub enum Outcome: "tollgate.outcome" {
+        Completed = "completed",
+        Failed = "failed",
+        Cancelled = "cancelled",
+    }
+}
+
+attribute_enum! {
+    /// Token types; cache reads and writes are part of input, reasoning is part of output.
+    pub enum TokenType: "gen_ai.token.type" {
+        Input = "input",
+        Output = "output",
+        CacheRead = "cache_read",
+        CacheWrite = "cache_write",
+        Reasoning = "reasoning",
+    }
+}
+
+attribute_enum! {
+    /// What authentication and authorisation decided.
+    pub enum AuthDecision: "tollgate.decision" {
+        Allowed = "allowed",
+        MissingKey = "missing_key",
+        InvalidKey = "invalid_key",
+        ConflictingKeys = "conflicting_keys",
+        ModelNotAllowed = "model_not_allowed",
+    }
+}
+
+attribute_enum! {
+    /// How far a request had come when its client left.
+    pub enum CancelPhase: "tollgate.phase" {
+        RequestBody = "request_body",
+        BeforeResponse = "before_response",
+        ResponseBody = "response_body",
+    }
+}
+
+attribute_enum! {
+    /// CPU modes of the process conventions.
+    pub enum CpuMode: "cpu.mode" {
+        User = "user",
+        System = "system",
+    }
+}
+
+attribute_enum! {
+    /// Request methods the HTTP conventions know; all others are `_OTHER`.
+    pub enum Method: "http.request.method" {
+        Get = "GET",
+        Head = "HEAD",
+        Post = "POST",
+        Put = "PUT",
+        Patch = "PATCH",
+        Delete = "DELETE",
+        Options = "OPTIONS",
+        Connect = "CONNECT",
+        Trace = "TRACE",
+        Other = "_OTHER",
+    }
+}
+
+impl Method {
+    /// The attribute value of a request's method.
+    pub fn of(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|method| method.as_str() == name).unwrap_or(Self::Other)
+    }
+}
+
+/// The gateway speaks plain HTTP so far, so `url.scheme` has one value.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain;
+
+impl Dimension for Plain {
+    const COUNT: usize = 1;
+
+    fn index(self) -> usize {
+        0
+    }
+
+    fn attributes(_: usize, out: &mut Vec<Attribute>) {
+        out.push(Attribute::text("url.scheme", "http"));
+    }
+}
+
+impl Dimension for Operation {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn attributes(index: usize, out: &mut Vec<Attribute>) {
+        if let Some(operation) = Self::ALL.get(index) {
+            out.push(Attribute::text("gen_ai.operation.name", operation.as_str()));
+        }
+    }
+}
+
+impl Dimension for ErrorKind {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn attributes(index: usize, out: &mut Vec<Attribute>) {
+        if let Some(kind) = Self::ALL.get(index) {
+            out.push(Attribute::text("error.type", kind.face().error_type));
+        }
+    }
+}
+
+/// An error or none; `error.type` is absent on success, as the conventions ask.
+impl Dimension for Option<ErrorKind> {
+    const COUNT: usize = ErrorKind::COUNT + 1;
+
+    fn index(self) -> usize {
+        self.map_or(0, |kind| kind.index() + 1)
+    }
+
+    fn attributes(index: usize, out: &mut Vec<Attribute>) {
+        if let Some(index) = index.checked_sub(1) {
+            ErrorKind::attributes(index, out);
+        }
+    }
+}
+
+/// Method and route together: a known route fixes the methods that reach it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    pub method: Method,
+    pub route: Option<Route>,
+}
+
+impl Dimension for Target {
+    const COUNT: usize = Method::COUNT * (Route::ALL.len() + 1);
+
+    fn index(self) -> usize {
+        let route = self.route.and_then(|route| Route::ALL.iter().position(|other| *other == route));
+        self.method.index() * (Route::ALL.len() + 1) + route.map_or(0, |route| route + 1)
+    }
+
+    fn attributes(index: usize, out: &mut Vec<Attribute>) {
+        Method::attributes(index / (Route::ALL.len() + 1), out);
+        if let Some(route) = (index % (Route::ALL.len() + 1)).checked_sub(1).and_then(|route| Route::ALL.get(route)) {
+            out.push(Attribute::text("http.route", route.as_str()));
+        }
+        Plain::attributes(0, out);
+    }
+}
+
+/// The statuses that appear on metrics; others are counted under the base of their class, because
+/// a provider's answer chooses the status and must not choose the number of series.
+const STATUSES: &[u16] = &[
+    200, 201, 202, 204, 300, 400, 401, 402, 403, 404, 405, 408, 409, 411, 413, 414, 415, 417, 422, 429, 431, 499, 500,
+    501, 502, 503, 504, 529,
+];
+
+/// The status of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Status(usize);
+
+impl Status {
+    /// The attribute value of a status.
+    pub fn of(status: u16) -> Self {
+        let known = |status: u16| STATUSES.iter().position(|known| *known == status);
+        Self(known(status).or_else(|| known(status / 100 * 100)).unwrap_or_default())
+    }
+}
+
+impl Dimension for Status {
+    const COUNT: usize = STATUSES.len();
+
+    fn index(self) -> usize {
+        self.0
+    }
+
+    fn attributes(index: usize, out: &mut Vec<Attribute>) {
+        if let Some(status) = STATUSES.get(index) {
+            out.push(Attribute::int("http.response.status_code", i64::from(*status)));
+        }
+    }
+}
+
+/// How an answer ended: its status, or its error, which has a status of its own.
+///
+/// One dense number instead of status times error: a gateway error fixes its status, and only
+/// answers of a provider are found under a plain status.
+#[derive(Debug, Clone, Copy)]
+pub enum Ending {
+    Status(Status),
+    /// An error whose answer was the gateway's own.
+    Error(ErrorKind),
+    /// An error after a status 200 had been sent.
+    Broken(ErrorKind),
+}
+
+impl Dimension for Ending {
+    const COUNT: usize = STATUSES.len() + 2 * ErrorKind::COUNT;
+
+    fn index(self) -> usize {
+        match self {
+            Self::Status(status) => status.index(),
+            Self::Error(kind) => STATUSES.len() + kind.index(),
+            Self::Broken(kind) => STATUSES.len() + ErrorKind::COUNT + kind.index(),
+        }
+    }
+
+    fn attributes(index: usize, out: &mut Vec<Attribute>) {
+        let Some(error) = index.checked_sub(STATUSES.len()) else {
+            Status::attributes(index, out);
+            // Servers set error.type for 5xx only (HTTP conventions).
+            if STATUSES.get(index).is_some_and(|status| *status >= 500) {
+                out.push(Attribute::text("error.type", ErrorKind::ProviderServerError.face().error_type));
+            }
+            return;
+        };
+        let Some(kind) = ErrorKind::ALL.get(error % ErrorKind::COUNT) else { return };
+        let status = if error < ErrorKind::COUNT { kind.face().status } else { 200 };
+        out.push(Attribute::int("http.response.status_code", i64::from(status)));
+        if status >= 500 || error >= ErrorKind::COUNT {
+            out.push(Attribute::text("error.type", kind.face().error_type));
+        }
+    }
+}

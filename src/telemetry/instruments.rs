@@ -1,0 +1,151 @@
+//! Handles by the object that holds them: the server, a deployment, a key's share of a model.
+//!
+//! Binding happens when the configuration is resolved; recording is a field access.
+
+use std::sync::Arc;
+
+use super::{
+    attribute::Attribute,
+    catalog as metric,
+    dimensions::{AuthDecision, CancelPhase, Ending, Method, Outcome, Plain, Target, TokenType},
+    registry::{Counter, Gauge, Histogram, Registry, UpDownCounter},
+};
+use crate::api::{error::ErrorKind, operation::Operation, usage::Usage};
+
+/// The gateway as an HTTP server.
+#[derive(Debug)]
+pub struct ServerInstruments {
+    pub duration: Histogram<(Target, Ending)>,
+    pub active: UpDownCounter<(Method, Plain)>,
+    pub request_body: Histogram<Target>,
+    pub response_body: Histogram<Target>,
+    pub overhead: Histogram<Operation>,
+    pub errors: Counter<ErrorKind>,
+    pub cancelled: Counter<CancelPhase>,
+    pub auth: Counter<AuthDecision>,
+    pub connections: UpDownCounter,
+    pub accepted: Counter,
+    pub accept_errors: Counter,
+}
+
+impl ServerInstruments {
+    /// Binds them; everything whose attributes are known exists from now on, at 0.
+    pub fn bind(registry: &Registry) -> Arc<Self> {
+        let server = Self {
+            duration: registry.histogram(&metric::HTTP_SERVER_REQUEST_DURATION, &[]),
+            active: registry.up_down_counter(&metric::HTTP_SERVER_ACTIVE_REQUESTS, &[]),
+            request_body: registry.histogram(&metric::HTTP_SERVER_REQUEST_BODY_SIZE, &[]),
+            response_body: registry.histogram(&metric::HTTP_SERVER_RESPONSE_BODY_SIZE, &[]),
+            overhead: registry.histogram(&metric::OVERHEAD, &[]),
+            errors: registry.counter(&metric::ERRORS, &[]),
+            cancelled: registry.counter(&metric::CLIENT_CANCELLED, &[]),
+            auth: registry.counter(&metric::AUTH_DECISIONS, &[]),
+            connections: registry.up_down_counter(&metric::CONNECTIONS_ACTIVE, &[]),
+            accepted: registry.counter(&metric::CONNECTIONS_ACCEPTED, &[]),
+            accept_errors: registry.counter(&metric::ACCEPT_ERRORS, &[]),
+        };
+        ErrorKind::ALL.iter().for_each(|kind| server.errors.create(*kind));
+        CancelPhase::ALL.iter().for_each(|phase| server.cancelled.create(*phase));
+        AuthDecision::ALL.iter().for_each(|decision| server.auth.create(*decision));
+        server.active.create((Method::Post, Plain));
+        server.connections.create(());
+        server.accepted.create(());
+        server.accept_errors.create(());
+        let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];
+        let build_info: Gauge = registry.gauge(&metric::BUILD_INFO, &version);
+        build_info.set((), 1);
+        Arc::new(server)
+    }
+}
+
+/// One deployment, for which the gateway is the client.
+#[derive(Debug)]
+pub struct DeploymentInstruments {
+    pub duration: Histogram<(Operation, Option<ErrorKind>)>,
+    pub token_usage: Histogram<(Operation, TokenType)>,
+    pub first_chunk: Histogram<Operation>,
+    pub output_chunk: Histogram<Operation>,
+    pub active: UpDownCounter,
+    pub attempts: Counter<Outcome>,
+    pub streams_broken: Counter,
+    pub usage_missing: Counter,
+}
+
+impl DeploymentInstruments {
+    /// Binds them to the attributes of one deployment.
+    pub fn bind(registry: &Registry, fixed: &[Attribute]) -> Self {
+        let deployment = Self {
+            duration: registry.histogram(&metric::GEN_AI_DURATION, fixed),
+            token_usage: registry.histogram(&metric::GEN_AI_TOKEN_USAGE, fixed),
+            first_chunk: registry.histogram(&metric::GEN_AI_TIME_TO_FIRST_CHUNK, fixed),
+            output_chunk: registry.histogram(&metric::GEN_AI_TIME_PER_OUTPUT_CHUNK, fixed),
+            active: registry.up_down_counter(&metric::HTTP_CLIENT_ACTIVE_REQUESTS, fixed),
+            attempts: registry.counter(&metric::ATTEMPTS, fixed),
+            streams_broken: registry.counter(&metric::STREAMS_BROKEN, fixed),
+            usage_missing: registry.counter(&metric::USAGE_MISSING, fixed),
+        };
+        deployment.active.create(());
+        Outcome::ALL.iter().for_each(|outcome| deployment.attempts.create(*outcome));
+        deployment.streams_broken.create(());
+        deployment.usage_missing.create(());
+        deployment
+    }
+
+    /// Records the token histograms of one answer.
+    pub fn record_usage(&self, operation: Operation, usage: &Usage) {
+        self.token_usage.record((operation, TokenType::Input), usage.input);
+        // Embeddings have no output to report.
+        if operation != Operation::Embeddings {
+            self.token_usage.record((operation, TokenType::Output), usage.output);
+        }
+    }
+}
+
+/// One client key's share of one model.
+#[derive(Debug)]
+pub struct KeyModelInstruments {
+    pub requests: Counter<Outcome>,
+    pub tokens: Counter<TokenType>,
+}
+
+impl KeyModelInstruments {
+    /// Binds them; with `create`, every series exists from now on, at 0.
+    pub fn bind(registry: &Registry, key: &str, model: &str, create: bool) -> Self {
+        let fixed = [Attribute::owned("tollgate.key", key), Attribute::owned("gen_ai.request.model", model)];
+        let bound =
+            Self { requests: registry.counter(&metric::REQUESTS, &fixed), tokens: registry.counter(&metric::TOKENS, &fixed) };
+        if create {
+            Outcome::ALL.iter().for_each(|outcome| bound.requests.create(*outcome));
+            TokenType::ALL.iter().for_each(|token_type| bound.tokens.create(*token_type));
+        }
+        bound
+    }
+
+    /// Adds the tokens of one answer.
+    pub fn add_usage(&self, usage: &Usage) {
+        self.tokens.add(TokenType::Input, usage.input);
+        self.tokens.add(TokenType::Output, usage.output);
+        self.tokens.add(TokenType::CacheRead, usage.cache_read);
+        self.tokens.add(TokenType::CacheWrite, usage.cache_write);
+        self.tokens.add(TokenType::Reasoning, usage.reasoning);
+    }
+}
+
+/// One model, over all of its deployments.
+#[derive(Debug)]
+pub struct ModelInstruments {
+    pub retries: Counter,
+    pub fallbacks: Counter,
+}
+
+impl ModelInstruments {
+    /// Binds them to one model.
+    pub fn bind(registry: &Registry, model: &str) -> Self {
+        let fixed = [Attribute::owned("gen_ai.request.model", model)];
+        let bound =
+            Self { retries: registry.counter(&metric::RETRIES, &fixed), fallbacks: registry.counter(&metric::FALLBACKS, &fixed) };
+        bound.retries.create(());
+        bound.fallbacks.create(());
+        bound
+    }
+}
