@@ -13,9 +13,74 @@
 //! - [`api`]: wire formats as plain functions.
 
 pub mod api;
+pub mod cli;
 pub mod config;
+pub mod export;
+pub mod gateway;
 pub mod http_client;
+pub mod proxy;
+pub mod server;
 pub mod telemetry;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{
+    config::Config,
+    export::{Exporter, Report},
+    gateway::Gateway,
+    server::Server,
+    telemetry::{Registry, Snapshot},
+};
+
+/// A running gateway: the server's threads and the exporter on the caller's.
+#[derive(Debug)]
+pub struct Tollgate {
+    pub address: SocketAddr,
+    server: Server,
+    exporter: JoinHandle<()>,
+    stop_export: oneshot::Sender<()>,
+    drain_timeout: Duration,
+}
+
+impl Tollgate {
+    /// Starts serving and exporting, or says what stands in the way.
+    ///
+    /// Has to be called inside a `LocalSet`, on which the exporter runs; `observe` sees every
+    /// snapshot that was taken for an export, and what became of it.
+    pub fn start(config: &Config, observe: impl FnMut(&Snapshot, &Report) + 'static) -> Result<Self, String> {
+        let registry = Registry::new();
+        let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(config, &registry)?));
+        let exporter = Exporter::new(registry, &config.telemetry)?;
+        let server = Server::start(&config.server, &gateway)
+            .map_err(|error| format!("cannot listen on {}: {error}", config.server.listen))?;
+        let (stop_export, stopped) = oneshot::channel();
+        let exporter = tokio::task::spawn_local(async move {
+            // A dropped sender stops it as well.
+            let stopped = async { drop(stopped.await) };
+            exporter.run(stopped, observe).await;
+        });
+        Ok(Self { address: server.address, server, exporter, stop_export, drain_timeout: config.server.drain_timeout })
+    }
+
+    /// Waits until a worker thread ends, which none does while serving.
+    pub async fn failed(&mut self) {
+        self.server.failed().await;
+    }
+
+    /// Lets requests finish, for no longer than `hurry` takes, then exports for the last time.
+    /// Says whether every request finished.
+    pub async fn shutdown(self, hurry: impl Future<Output = ()>) -> bool {
+        let finished = self.server.drain(self.drain_timeout, hurry).await;
+        drop(self.stop_export);
+        if let Err(error) = self.exporter.await {
+            tracing::error!(%error, "the exporter failed");
+        }
+        finished
+    }
+}
 
 /// The OTLP messages generated from `proto/` (opentelemetry-proto v1.11.0).
 #[expect(

@@ -73,9 +73,9 @@ impl Tap {
         self.unreadable
     }
 
-    /// Whether everything so far was whole events, so that another may be added.
+    /// Whether everything passed on so far was whole events, so that another may be added.
     pub fn at_event_boundary(&self) -> bool {
-        self.event_bytes == 0
+        self.event_bytes == self.held.len()
     }
 
     /// Takes the next bytes and gives those to pass on, which are the same unless one event has
@@ -196,7 +196,7 @@ impl Tap {
         let data = data.strip_prefix(b" ").unwrap_or(data);
         if data == b"[DONE]" {
             self.done = true;
-        } else if data.starts_with(b"{\"error\"") {
+        } else if data.starts_with(b"{\"error\":") && !data.starts_with(b"{\"error\":null") {
             self.errored = true;
         }
         if let Some(at) = FINISH_REASON.find(data) {

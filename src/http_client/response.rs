@@ -32,7 +32,12 @@ impl ResponseBody {
         loop {
             return match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => Poll::Ready(Some(Ok(data))),
+                    Ok(data) => {
+                        if self.incoming.is_end_stream() {
+                            self.end();
+                        }
+                        Poll::Ready(Some(Ok(data)))
+                    }
                     Err(_trailers) => continue,
                 },
                 Some(Err(error)) => {
@@ -50,6 +55,11 @@ impl ResponseBody {
     /// What is known of the length that is left.
     pub fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+
+    /// Whether nothing more will come, known without asking when the length was given.
+    pub fn is_ended(&self) -> bool {
+        self.lease.is_none()
     }
 
     fn end(&mut self) {

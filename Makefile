@@ -1,0 +1,41 @@
+# The commands a developer needs. `make` lists them.
+
+PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
+
+.PHONY: help run test check lint fmt doc bench static proto peers
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Build the demo and start it: a gateway with a built-in provider, no configuration.
+	cargo run --locked --profile demo -- demo
+
+test: ## Run every test, those against real peers included where they can be had.
+	@tests/peers/install
+	cargo test --locked --all-targets
+	@tests/peers/install --summary
+
+check: lint doc ## What CI checks besides the tests: format, lints, dependencies, docs.
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@tests/peers/cargo-deny check bans licenses sources
+
+fmt: ## Format the code.
+	cargo fmt
+
+doc:
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
+
+bench: ## Measure tollgate beside nginx (a few minutes; PEERS=, TESTS=, ROUNDS= to choose).
+	cargo build --locked --release
+	cargo bench --locked --bench gateway
+
+static: ## Build one static binary (glibc, crt-static) and show its size.
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $$(rustc -vV | sed -n 's/^host: //p')
+	@ls -l target/$$(rustc -vV | sed -n 's/^host: //p')/release/tollgate && file target/$$(rustc -vV | sed -n 's/^host: //p')/release/tollgate
+
+proto: ## Say which OTLP messages are vendored; building compiles them.
+	@cat proto/VERSION
+	touch build.rs && cargo build --locked

@@ -1,0 +1,79 @@
+//! The tests: what each of them sends, and what its figures are divided by.
+
+use std::net::SocketAddr;
+
+use crate::load::{Figures, Job, Stream};
+use crate::options::Options;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Test {
+    /// From exec to the first 200 through the gateway.
+    Startup,
+    /// 64 connections, one plain request after the other.
+    Thr,
+    /// The same with one connection: what a lone caller feels.
+    Lat,
+    /// 64 streams back to back, 36 events each, written one by one without a pause.
+    Sse,
+    /// 64 streams, one event per 10 ms: every event is read and written alone.
+    Paced,
+    /// A thousand streams, one event per second: what an open stream holds.
+    Slow,
+}
+
+/// The tests that are repeated in rounds.
+pub(crate) const IN_ROUNDS: [Test; 4] = [Test::Thr, Test::Lat, Test::Sse, Test::Paced];
+
+impl Test {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Thr => "thr",
+            Self::Lat => "lat",
+            Self::Sse => "sse",
+            Self::Paced => "paced",
+            Self::Slow => "slow",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+        let mut all = IN_ROUNDS.into_iter().chain([Self::Startup, Self::Slow]);
+        all.find(|test| test.name() == name).ok_or_else(|| format!("unknown test {name}"))
+    }
+
+    /// Where the cores are mostly idle, their waking up must not be what is measured.
+    pub(crate) const fn needs_awake_cores(self) -> bool {
+        matches!(self, Self::Lat | Self::Paced)
+    }
+
+    /// The load, without the process to watch.
+    pub(crate) fn job(self, options: &Options, address: SocketAddr, key: &str) -> Job {
+        let (connections, stream) = match self {
+            Self::Startup | Self::Lat => (1, None),
+            Self::Thr => (64, None),
+            Self::Sse => (64, Some(Stream { events: 32, gap_us: 0, once: false })),
+            Self::Paced => (64, Some(Stream { events: 32, gap_us: 10_000, once: false })),
+            Self::Slow => (options.slow_streams, Some(Stream { events: 14, gap_us: 1_000_000, once: true })),
+        };
+        Job {
+            address,
+            key: key.to_owned(),
+            connections,
+            // A slow stream takes its own time; this only limits when the last one may begin.
+            seconds: if self == Self::Slow { 5.0 } else { options.seconds },
+            stream,
+            watch: None,
+            gateway_core: options.gateway_core,
+            load_core: options.load_core,
+        }
+    }
+
+    /// Microseconds of the gateway's CPU per request, or per event where the test streams.
+    pub(crate) fn cpu_us(self, figures: &Figures) -> f64 {
+        let count = match self {
+            Self::Startup | Self::Thr | Self::Lat => figures.answers,
+            Self::Sse | Self::Paced | Self::Slow => figures.events,
+        };
+        figures.cpu.total() * 1e6 / (count.max(1)) as f64
+    }
+}

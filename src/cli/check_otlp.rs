@@ -1,0 +1,132 @@
+//! `tollgate check --otlp`: one real export, and what its answer means.
+
+use std::io::Write;
+
+use tokio::task::LocalSet;
+
+use crate::{
+    config::Telemetry,
+    export::{Delivery, Exporter},
+    telemetry::{Attribute, Gauge, Registry, catalog as metric},
+};
+
+/// Exports the process's own numbers and the version once, without retries, and explains the
+/// answer. 0 if the receiver took them, else 1.
+///
+/// It exports under an instance id of its own: under the gateway's, its points would be newer than
+/// some that a running gateway has yet to send.
+pub(crate) async fn check_otlp(telemetry: &Telemetry, out: &mut dyn Write) -> u8 {
+    let mut telemetry = telemetry.clone();
+    for (key, value) in &mut telemetry.resource {
+        if key == "service.instance.id" {
+            value.push_str("-check");
+        }
+    }
+    let registry = Registry::new();
+    let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];
+    let build_info: Gauge = registry.gauge(&metric::BUILD_INFO, &version);
+    build_info.set((), 1);
+    let (line, code) = match Exporter::new(registry, &telemetry) {
+        Ok(exporter) => {
+            let (_, report) = LocalSet::new().run_until(exporter.once()).await;
+            let url = report.url.as_deref().unwrap_or_default();
+            match report.delivery {
+                Delivery::Accepted => {
+                    let milliseconds = report.elapsed.as_millis();
+                    (format!("otlp: {url} took {} points in {milliseconds} ms", report.points), 0)
+                }
+                Delivery::Partial { sentence, rejected, .. } => (format!("otlp: {sentence}"), u8::from(rejected > 0)),
+                Delivery::Failed { sentence, .. } => (format!("otlp: {sentence}"), 1),
+                Delivery::Off | Delivery::Held(_) => (
+                    "otlp: nothing is exported: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or telemetry.endpoint, and see \
+                     that neither OTEL_SDK_DISABLED nor OTEL_METRICS_EXPORTER=none switches it off"
+                        .to_owned(),
+                    1,
+                ),
+            }
+        }
+        Err(why) => (format!("otlp: {why}"), 1),
+    };
+    // The exit code is all that is left to say it with when nobody reads the line.
+    if writeln!(out, "{line}").is_ok() { code } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::config::OtlpEndpoint;
+
+    /// Checks against a receiver that gives this answer; returns the exit code and the line.
+    async fn check(answer: &'static str) -> (u8, String, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let receiver = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 64 * 1024];
+            while !request.windows(21).any(|window| window == b"0123456789abcdef-chec") {
+                let read = stream.read(&mut buffer).unwrap();
+                assert!(read > 0, "the request ended before the instance id");
+                request.extend_from_slice(&buffer[..read]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request).into_owned()
+        });
+        let endpoint = OtlpEndpoint {
+            tls: false,
+            host: "127.0.0.1".into(),
+            port,
+            target: "/api/v2/otlp/v1/metrics".into(),
+            source: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT".into(),
+        };
+        let mut out = Vec::new();
+        let code = check_otlp(&telemetry(Some(endpoint)), &mut out).await;
+        (code, String::from_utf8(out).unwrap(), receiver.join().unwrap())
+    }
+
+    fn telemetry(endpoint: Option<OtlpEndpoint>) -> Telemetry {
+        Telemetry {
+            endpoint,
+            headers: Vec::new(),
+            gzip: false,
+            timeout: Some(Duration::from_secs(10)),
+            interval: Duration::from_secs(60),
+            export_timeout: Some(Duration::from_secs(30)),
+            certificate: None,
+            resource: vec![
+                ("service.name".into(), "test".into()),
+                ("service.instance.id".into(), "0123456789abcdef".into()),
+            ],
+        }
+    }
+
+    #[tokio::test]
+    async fn an_accepted_export_is_exit_0() {
+        let (code, line, request) = check("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(code, 0, "{line}");
+        assert!(line.starts_with("otlp: http://127.0.0.1:") && line.contains(" points in "), "{line}");
+        assert!(request.contains("tollgate.build.info"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_export_is_exit_1_with_the_sentence_that_helps() {
+        let (code, line, _) = check("HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n").await;
+        assert_eq!(code, 1);
+        assert!(line.contains("answered 404 \"404 page not found\": "), "{line}");
+        assert!(line.contains("set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://127.0.0.1:"), "{line}");
+        assert!(line.ends_with("/api/v1/otlp/v1/metrics\n"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn nothing_to_check_is_exit_1() {
+        let mut out = Vec::new();
+        assert_eq!(check_otlp(&telemetry(None), &mut out).await, 1);
+        assert!(String::from_utf8(out).unwrap().starts_with("otlp: nothing is exported"));
+    }
+}

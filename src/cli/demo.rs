@@ -1,0 +1,55 @@
+//! `tollgate demo`: the gateway with its built-in provider, and its metrics on the terminal.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{FAILED, log, serve};
+use crate::{
+    config::{Config, Environment},
+    export::table,
+};
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    #[command(flatten)]
+    log: log::LogArgs,
+}
+
+/// Serves the demo until a signal.
+pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Write) -> u8 {
+    log::start(&args.log);
+    let (loaded, key) = match Config::demo(environment) {
+        Ok(demo) => demo,
+        Err(error) => {
+            let _unwritable = writeln!(err, "{error}").is_err();
+            return FAILED;
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut exports = table::Table::new(&loaded.config.telemetry);
+    serve::until_signal(
+        &loaded.config,
+        |address| say(&welcome(&address.to_string(), &key)),
+        move |snapshot, report| say(&exports.render(snapshot, report)),
+    )
+}
+
+fn welcome(address: &str, key: &str) -> String {
+    format!(
+        "\ntollgate is serving on http://{address} with a built-in provider. Try it from another terminal:\n\n  \
+         curl -N http://{address}/v1/chat/completions \\\n    -H 'Authorization: Bearer {key}' \\\n    \
+         -H 'Content-Type: application/json' \\\n    -d '{{\"model\":\"echo\",\"stream\":true,\"messages\":\
+         [{{\"role\":\"user\",\"content\":\"Tokens that nobody counts are tokens that somebody pays for.\"}}]}}'\n\n\
+         Every export of its metrics is shown below. Ctrl-C stops.\n"
+    )
+}
+
+/// Prints for the person at the terminal; one who closed it does not stop the gateway.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+}

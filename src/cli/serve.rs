@@ -1,0 +1,96 @@
+//! `tollgate serve`.
+
+use std::{io::Write, path::PathBuf};
+
+use clap::Args;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::LocalSet,
+};
+
+use super::{FAILED, USAGE, log};
+use crate::{
+    Tollgate,
+    config::{Config, Environment},
+    export::Report,
+    telemetry::Snapshot,
+};
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Configuration file; by default $TOLLGATE_CONFIG, ./tollgate.toml or
+    /// /etc/tollgate/tollgate.toml, whichever exists first.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    log: log::LogArgs,
+}
+
+/// Serves until a signal.
+pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Write) -> u8 {
+    let loaded = match Config::load(args.config.as_deref(), environment) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let _unwritable = writeln!(err, "{error}").is_err();
+            return USAGE;
+        }
+    };
+    log::start(&args.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    until_signal(&loaded.config, |address| tracing::info!(%address, "serving"), |_, _| ())
+}
+
+/// Runs a gateway on this thread until SIGTERM or SIGINT; a second signal cuts the drain short.
+pub(super) fn until_signal(
+    config: &Config,
+    started: impl FnOnce(std::net::SocketAddr),
+    observe: impl FnMut(&Snapshot, &Report) + 'static,
+) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return FAILED;
+        }
+    };
+    LocalSet::new().block_on(&runtime, async {
+        let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "cannot listen for signals");
+                return FAILED;
+            }
+        };
+        let mut gateway = match Tollgate::start(config, observe) {
+            Ok(gateway) => gateway,
+            Err(why) => {
+                tracing::error!("{why}");
+                return USAGE;
+            }
+        };
+        started(gateway.address);
+        tokio::select! {
+            () = either(&mut terminate, &mut interrupt) => {}
+            () = gateway.failed() => {
+                tracing::error!("a worker thread ended");
+                return FAILED;
+            }
+        }
+        tracing::info!("shutting down: requests may finish, a second signal cuts them off");
+        if !gateway.shutdown(either(&mut terminate, &mut interrupt)).await {
+            tracing::warn!("requests were cut off");
+        }
+        tracing::info!("stopped");
+        0
+    })
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

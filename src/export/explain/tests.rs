@@ -1,0 +1,225 @@
+use std::{collections::HashSet, time::Duration};
+
+use super::*;
+use crate::export::answer::TlsFailure;
+
+const METRICS: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const NOT_FOUND: &str = "404 page not found";
+
+/// An answer, where it came from, and what is said about it.
+struct Row {
+    case: &'static str,
+    url: &'static str,
+    source: &'static str,
+    answer: Answer,
+    credentials: bool,
+    gzip: bool,
+    /// The sentence ends so.
+    advice: &'static str,
+}
+
+fn row(case: &'static str, url: &'static str, answer: Answer, advice: &'static str) -> Row {
+    Row { case, url, source: METRICS, answer, credentials: false, gzip: false, advice }
+}
+
+impl Row {
+    fn source(self, source: &'static str) -> Self {
+        Self { source, ..self }
+    }
+
+    fn credentials(self) -> Self {
+        Self { credentials: true, ..self }
+    }
+
+    fn gzip(self) -> Self {
+        Self { gzip: true, ..self }
+    }
+}
+
+fn refused(status: u16, text: &str) -> Answer {
+    Answer::Refused { status, location: None, retry_after: None, text: text.into() }
+}
+
+fn redirect(status: u16, location: &str) -> Answer {
+    Answer::Refused { status, location: Some(location.into()), retry_after: None, text: String::new() }
+}
+
+fn tls(failure: TlsFailure) -> Answer {
+    Answer::Failed(Failure::Tls(failure, "why".into()))
+}
+
+fn endpoint(url: &str, source: &str) -> OtlpEndpoint {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_once('/').unwrap();
+    let tls = scheme == "https";
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().unwrap()),
+        None => (authority, if tls { 443 } else { 80 }),
+    };
+    OtlpEndpoint { tls, host: host.into(), port, target: format!("/{path}"), source: source.into() }
+}
+
+#[rustfmt::skip]
+fn paths() -> Vec<Row> {
+    vec![
+        row("redirect_trailing_slash", "http://p:9090/api/v1/otlp/v1/metrics/", redirect(307, "/otlp/v1/metrics"),
+            "remove the trailing slash: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://p:9090/api/v1/otlp/v1/metrics"),
+        row("redirect_to_https", "http://p/v1/metrics", redirect(301, "https://p/v1/metrics"),
+            "the receiver wants https: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to that address"),
+        row("redirect", "https://p/v1/metrics", redirect(302, "https://login/"),
+            "redirects are not followed; set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to the address of the receiver itself"),
+        // The report that this project was born from.
+        row("path_api_v2", "http://prometheus:9090/api/v2/otlp/v1/metrics", refused(404, NOT_FOUND),
+            "use /api/v1/otlp/v1/metrics: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://prometheus:9090/api/v1/otlp/v1/metrics"),
+        row("path_api_v2", "http://p:9090/api/v2/otlp/v1/metrics", refused(404, NOT_FOUND),
+            ": set OTEL_EXPORTER_OTLP_ENDPOINT=http://p:9090/api/v1/otlp").source(BASE),
+        row("path_api_v2", "https://p/api/v2/otlp/v1/metrics", refused(404, NOT_FOUND),
+            r#": set telemetry.endpoint = "https://p/api/v1/otlp/v1/metrics""#).source("telemetry.endpoint"),
+        row("path_twice", "http://p:9090/api/v1/otlp/v1/metrics/v1/metrics", refused(404, NOT_FOUND),
+            "as OTEL_EXPORTER_OTLP_ENDPOINT is a base to which it is appended: set OTEL_EXPORTER_OTLP_ENDPOINT=http://p:9090/api/v1/otlp").source(BASE),
+        row("receiver_off", "http://p:9090/api/v1/otlp/v1/metrics",
+            refused(404, "otlp write receiver needs to be enabled with --web.enable-otlp-receiver"),
+            "start it with --web.enable-otlp-receiver"),
+        row("receiver_missing", "http://p:9090/api/v1/otlp/v1/metrics", refused(404, NOT_FOUND),
+            "the prometheus package of Debian and Ubuntu is built without it, use an upstream release or the image prom/prometheus"),
+        row("path_trailing_slash", "http://p:9090/api/v1/otlp/v1/metrics/", refused(404, NOT_FOUND),
+            "remove the trailing slash: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://p:9090/api/v1/otlp/v1/metrics"),
+        row("path_victoria_metrics", "http://vm:8428/v1/metrics", refused(400, "unsupported path requested: \"/v1/metrics\""),
+            "at /opentelemetry/v1/metrics: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://vm:8428/opentelemetry/v1/metrics"),
+        row("path_prometheus", "http://p:9090/v1/metrics", refused(404, NOT_FOUND),
+            "set OTEL_EXPORTER_OTLP_ENDPOINT=http://p:9090/api/v1/otlp").source(BASE),
+        row("path_prometheus", "http://p:9090/", refused(405, "Method Not Allowed"),
+            "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://p:9090/api/v1/otlp/v1/metrics"),
+        row("path_prometheus", "http://proxy/api/v1/otlp", refused(404, ""),
+            "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://proxy/api/v1/otlp/v1/metrics"),
+        row("path", "http://c:4318/otlp", refused(404, NOT_FOUND),
+            "the OpenTelemetry Collector at /v1/metrics, VictoriaMetrics at /opentelemetry/v1/metrics: correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+    ]
+}
+
+#[rustfmt::skip]
+fn refusals() -> Vec<Row> {
+    let url = "http://p:9090/api/v1/otlp/v1/metrics";
+    vec![
+        row("plain_on_tls_port", "http://p:4318/v1/metrics", refused(400, "Client sent an HTTP request to an HTTPS server."),
+            "this port speaks TLS: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=https://p:4318/v1/metrics"),
+        row("plain_on_tls_port", "http://p:443/v1/metrics", refused(400, "<title>400 The plain HTTP request was sent to HTTPS port</title>"),
+            "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=https://p:443/v1/metrics"),
+        row("too_far_in_the_future", url, refused(400, "out of bounds: timestamp is too far in the future"), "set the clock"),
+        row("out_of_order", url, refused(400, "out of order sample"), "storage.tsdb.out_of_order_time_window in Prometheus"),
+        row("out_of_order", url, refused(400, "duplicate sample for timestamp"), "storage.tsdb.out_of_order_time_window in Prometheus"),
+        row("out_of_order", url, refused(500, "too old sample"), "storage.tsdb.out_of_order_time_window in Prometheus"),
+        row("out_of_bounds", url, refused(400, "out of bounds"), "behind by an hour or more, set it"),
+        row("content_type", url, refused(400, "unsupported content type: text/plain, supported: […]"), "changes the header"),
+        row("compression", url, refused(400, "unsupported compression: x. Only \"gzip\" or no compression supported"),
+            "set OTEL_EXPORTER_OTLP_COMPRESSION=none (or telemetry.compression)").gzip(),
+        row("compression", url, refused(415, ""), "set OTEL_EXPORTER_OTLP_COMPRESSION=none (or telemetry.compression)").gzip(),
+        row("truncated", url, refused(400, "unexpected EOF"), "or was cut on the way"),
+        row("bad_request", url, refused(400, "proto: wrong wireType"), "the next export goes out as usual"),
+        row("credentials_missing", url, refused(401, "no token"),
+            "set OTEL_EXPORTER_OTLP_HEADERS (or telemetry.headers), for example Authorization=Bearer%20TOKEN"),
+        row("credentials_missing", url, refused(403, ""), "for example Authorization=Bearer%20TOKEN"),
+        row("credentials_wrong", url, refused(401, ""), "correct OTEL_EXPORTER_OTLP_HEADERS (or telemetry.headers)").credentials(),
+        row("forbidden", url, refused(403, ""), "or the rights they have at the receiver").credentials(),
+        row("proxy_credentials", url, refused(407, ""), "which are not supported"),
+        row("too_large", url, refused(413, ""), "set OTEL_EXPORTER_OTLP_COMPRESSION=gzip (or telemetry.compression), or raise the limit there"),
+        row("too_large_gzip", url, refused(413, ""), "or of the proxy in front of it").gzip(),
+        row("media_type", url, refused(415, ""), "point to one that does"),
+        row("rate_limited", url, refused(429, ""), "raise OTEL_METRIC_EXPORT_INTERVAL (or telemetry.interval) if it lasts"),
+        row("native_histograms", url, refused(500, "native histograms are disabled"), "or export explicit buckets, the default"),
+        row("proxy_without_receiver", url, refused(502, ""), "the next export carries everything"),
+        row("proxy_without_receiver", url, refused(504, ""), "the next export carries everything"),
+        row("unavailable", url, refused(503, "Service Unavailable"), "the next export carries everything"),
+        row("server_error", url, refused(500, "boom"), "such requests are not repeated, the next export carries everything"),
+        row("server_error", url, refused(599, ""), "the next export carries everything"),
+        row("refused", url, refused(418, ""), "check that OTEL_EXPORTER_OTLP_METRICS_ENDPOINT points to one"),
+    ]
+}
+
+#[rustfmt::skip]
+fn failures() -> Vec<Row> {
+    let url = "http://p:9090/api/v1/otlp/v1/metrics";
+    let not_http = || Answer::Failed(Failure::NotHttp("invalid HTTP version parsed".into()));
+    let closed = || Answer::Failed(Failure::Closed("connection reset".into()));
+    vec![
+        row("grpc_port", "http://c:4317/v1/metrics", not_http(),
+            "OTLP over HTTP has port 4318: set OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318").source(BASE),
+        row("grpc_port", "http://c:4317/", closed(), "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://c:4318/v1/metrics"),
+        row("not_http", "http://c:4320/v1/metrics", not_http(), "a port that speaks TLS: correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        row("plain_port", "https://c:4318/v1/metrics", tls(TlsFailure::Plain),
+            "this port does not speak TLS: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://c:4318/v1/metrics"),
+        row("plain_port", "https://c/v1/metrics", tls(TlsFailure::Plain), "=http://c:443/v1/metrics"),
+        row("untrusted", "https://c/v1/metrics", tls(TlsFailure::Untrusted), "to the PEM file of the one that signed it"),
+        row("wrong_name", "https://c/v1/metrics", tls(TlsFailure::WrongName), "use that name in OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        row("expired", "https://c/v1/metrics", tls(TlsFailure::Expired), "or check the clock of this host"),
+        row("tls", "https://c/v1/metrics", tls(TlsFailure::Other), "asks for client certificates is not supported"),
+        row("connection_refused", url, Answer::Failed(Failure::ConnectionRefused),
+            "start the receiver, or correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        row("unresolved", url, Answer::Failed(Failure::Resolve("Name or service not known".into())), "and this host's DNS"),
+        row("unreachable", url, Answer::Failed(Failure::ConnectTimeout), "check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        row("unreachable", url, Answer::Failed(Failure::Unreachable("No route to host".into())), "check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        row("timeout", url, Answer::Failed(Failure::Timeout(Duration::from_secs(10))), "sets how long to wait"),
+        row("closed", url, closed(), "if the port speaks TLS, set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=https://p:9090/api/v1/otlp/v1/metrics"),
+        row("closed_tls", "https://c/v1/metrics", closed(), "the receiver's log may say why"),
+        row("not_otlp", "http://p/", Answer::Failed(Failure::NotOtlp("an HTML page")), "so OTEL_EXPORTER_OTLP_METRICS_ENDPOINT points to something else"),
+        row("rejected", url, Answer::Partial { rejected: 3, message: "limit".into() }, "are counted with error.type=rejected"),
+        row("remark", url, Answer::Partial { rejected: 0, message: "use v2".into() }, "nothing was left out"),
+    ]
+}
+
+#[test]
+fn every_answer_has_its_advice_and_every_case_an_answer() {
+    let mut seen = HashSet::new();
+    for row in paths().into_iter().chain(refusals()).chain(failures()) {
+        let endpoint = endpoint(row.url, row.source);
+        let facts =
+            Facts { endpoint: &endpoint, has_credentials: row.credentials, gzip: row.gzip, answer: &row.answer };
+        let (case, sentence) = explain(&facts);
+        assert_eq!(case, row.case, "{sentence}");
+        assert!(sentence.ends_with(row.advice), "{case}: {sentence:?} does not end with {:?}", row.advice);
+        assert!(!sentence.contains('\n') && !sentence.contains("  "), "{case}: {sentence:?}");
+        assert!(sentence.contains(&endpoint.host), "{case}: {sentence:?}");
+        seen.insert(case);
+    }
+    for case in cases::CASES {
+        assert!(seen.contains(case.name), "no answer leads to the case {}", case.name);
+    }
+}
+
+#[test]
+fn every_possible_answer_is_explained() {
+    for status in 100..1_000 {
+        for path in ["/", "/v1/metrics", "/api/v1/otlp/v1/metrics", "/api/v2/otlp/v1/metrics/"] {
+            let endpoint = endpoint(&format!("http://h{path}"), "OTEL_EXPORTER_OTLP_ENDPOINT");
+            let answer = refused(status, "");
+            let facts = Facts { endpoint: &endpoint, has_credentials: true, gzip: false, answer: &answer };
+            let (case, sentence) = explain(&facts);
+            assert_ne!(case, "unknown", "{sentence}");
+            assert!(sentence.contains(&status.to_string()), "{sentence}");
+        }
+    }
+}
+
+#[test]
+fn what_came_back_is_quoted() {
+    let sentence = |answer: Answer| {
+        let endpoint = endpoint("http://p:9090/otlp?token=s3cr3t", METRICS);
+        explain(&Facts { endpoint: &endpoint, has_credentials: false, gzip: false, answer: &answer }).1
+    };
+    let not_found = sentence(refused(404, NOT_FOUND));
+    assert!(not_found.starts_with(r#"http://p:9090/otlp?… answered 404 "404 page not found": "#), "{not_found}");
+    assert!(!not_found.contains("s3cr3t"));
+    let redirected = sentence(redirect(307, "/graph"));
+    assert!(redirected.starts_with("http://p:9090/otlp?… answered 307 to /graph: "), "{redirected}");
+    let timeout = sentence(Answer::Failed(Failure::Timeout(Duration::from_secs(10))));
+    assert!(timeout.starts_with("http://p:9090/otlp?… did not answer within 10s: "), "{timeout}");
+}
+
+#[test]
+fn urls_leave_out_the_scheme_s_own_port_and_the_query() {
+    let shown = |text| url(&endpoint(text, "test"));
+    assert_eq!(shown("http://h/v1/metrics"), "http://h/v1/metrics");
+    assert_eq!(shown("https://h/?key=1"), "https://h/?…");
+    assert_eq!(shown("https://[::1]:4318/v1/metrics"), "https://[::1]:4318/v1/metrics");
+}

@@ -1,0 +1,135 @@
+//! A deployment: one provider's model, with everything a request to it needs prepared.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Uri};
+
+use crate::{
+    api::operation::Operation,
+    config::{self, BaseUrl, Config, ProviderKind},
+    http_client::Origin,
+    telemetry::{Attribute, Counter, Registry, catalog, instruments::DeploymentInstruments},
+};
+
+/// One `[providers.NAME]`.
+#[derive(Debug)]
+pub struct Provider {
+    pub name: String,
+    pub transport: Transport,
+    pub include_usage: bool,
+    pub first_byte_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub connections_opened: Counter,
+}
+
+/// How a provider is reached.
+#[derive(Debug)]
+pub enum Transport {
+    Http(Box<HttpTransport>),
+    /// Answers inside the gateway, one event per `delay`.
+    Echo {
+        delay: Duration,
+    },
+}
+
+/// A provider behind HTTP.
+#[derive(Debug)]
+pub struct HttpTransport {
+    pub origin: Origin,
+    pub connect_timeout: Duration,
+    /// The whole `Authorization` header, marked sensitive.
+    pub authorization: Option<HeaderValue>,
+    /// Request targets, by operation.
+    targets: Vec<Uri>,
+}
+
+/// One place that serves a model.
+#[derive(Debug)]
+pub struct Deployment {
+    pub provider: Arc<Provider>,
+    /// The model's name at the provider.
+    pub model: String,
+    /// `provider/model`, for `x-tollgate-deployment`.
+    pub label: HeaderValue,
+    pub instruments: Arc<DeploymentInstruments>,
+}
+
+pub(super) fn providers(config: &Config, registry: &Registry) -> Result<Vec<Arc<Provider>>, String> {
+    let mut providers = Vec::with_capacity(config.providers.len());
+    for provider in &config.providers {
+        let transport = match (provider.kind, &provider.base_url) {
+            (ProviderKind::Echo, _) => Transport::Echo { delay: provider.echo_delay },
+            (ProviderKind::Openai, Some(base_url)) => Transport::Http(Box::new(HttpTransport::new(provider, base_url)?)),
+            (ProviderKind::Openai, None) => return Err(format!("providers.{}: base_url is missing", provider.name)),
+        };
+        let attributes = [Attribute::owned("tollgate.provider", &*provider.name)];
+        let connections_opened: Counter = registry.counter(&catalog::UPSTREAM_CONNECTIONS, &attributes);
+        connections_opened.create(());
+        providers.push(Arc::new(Provider {
+            name: provider.name.clone(),
+            transport,
+            include_usage: provider.include_usage,
+            first_byte_timeout: provider.first_byte_timeout,
+            idle_timeout: provider.idle_timeout,
+            connections_opened,
+        }));
+    }
+    Ok(providers)
+}
+
+impl HttpTransport {
+    fn new(provider: &config::Provider, url: &BaseUrl) -> Result<Self, String> {
+        let wrong = |why: String| format!("providers.{}: {why}", provider.name);
+        let targets = Operation::ALL.iter().map(|operation| {
+            let target = format!("{}{}", url.path, operation.upstream_path());
+            target.parse::<Uri>().map_err(|error| wrong(format!("base_url: {error}")))
+        });
+        let authorization = match &provider.api_key {
+            None => None,
+            Some(key) => {
+                let header = HeaderValue::from_str(&format!("Bearer {}", key.expose()));
+                let mut header = header.map_err(|_| wrong("api_key has characters that no header can carry".into()))?;
+                header.set_sensitive(true);
+                Some(header)
+            }
+        };
+        Ok(Self {
+            origin: Origin::new(url.tls, &url.host, url.port).map_err(wrong)?,
+            connect_timeout: provider.connect_timeout,
+            authorization,
+            targets: targets.collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// The request target of an operation.
+    pub fn target(&self, operation: Operation) -> Uri {
+        self.targets.get(operation as usize).cloned().unwrap_or_default()
+    }
+}
+
+impl Deployment {
+    pub(super) fn new(
+        model: &str,
+        upstream_model: &str,
+        provider: &Arc<Provider>,
+        registry: &Registry,
+    ) -> Result<Self, String> {
+        let label = format!("{}/{upstream_model}", provider.name);
+        let label = HeaderValue::from_str(&label).map_err(|_| format!("{label:?} cannot stand in a header"))?;
+        let mut fixed = vec![
+            Attribute::owned("gen_ai.provider.name", &*provider.name),
+            Attribute::owned("gen_ai.request.model", upstream_model),
+            Attribute::owned("tollgate.model", model),
+        ];
+        if let Transport::Http(http) = &provider.transport {
+            fixed.push(Attribute::owned("server.address", &*http.origin.host));
+            fixed.push(Attribute::int("server.port", i64::from(http.origin.port)));
+        }
+        Ok(Self {
+            provider: Arc::clone(provider),
+            model: upstream_model.to_owned(),
+            label,
+            instruments: Arc::new(DeploymentInstruments::bind(registry, &fixed)),
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! What the program runs on: the configuration with everything looked up, prepared and bound.
+//!
+//! A [`Gateway`] never changes; a reload makes a new one and swaps it whole, and a request sees one
+//! from its first line to its last byte. Metric handles live in the objects they measure.
+
+mod deployment;
+mod key;
+mod model;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+pub use deployment::{Deployment, HttpTransport, Provider, Transport};
+pub use key::{ClientKey, Keys};
+pub use model::Model;
+
+use crate::{
+    config::Config,
+    telemetry::{
+        Registry,
+        instruments::{KeyModelInstruments, ServerInstruments},
+        registry::SERIES_MAX,
+    },
+};
+
+/// The name that stands for every model that is not in the configuration.
+const OTHER_MODEL: &str = "_OTHER";
+
+/// Pairs of key and model that get series of their own; later ones share one pair named `_OTHER`.
+const KEY_MODEL_PAIRS_MAX: usize = 2 * SERIES_MAX;
+
+/// Everything one request needs, immutable.
+#[derive(Debug)]
+pub struct Gateway {
+    pub limits: Limits,
+    pub instruments: Arc<ServerInstruments>,
+    models: Vec<Model>,
+    model_by_name: HashMap<String, usize>,
+    keys: Keys,
+}
+
+/// What a request may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub body_bytes_max: usize,
+    pub body_timeout: Duration,
+}
+
+impl Gateway {
+    /// Resolves a configuration, or names what in it cannot work.
+    pub fn new(config: &Config, registry: &Registry) -> Result<Self, String> {
+        let providers = deployment::providers(config, registry)?;
+        let models = config
+            .models
+            .iter()
+            .map(|model| Model::new(model, &providers, registry))
+            .collect::<Result<Vec<_>, String>>()?;
+        let model_by_name = models.iter().enumerate().map(|(index, model)| (model.name.clone(), index)).collect();
+        Ok(Self {
+            limits: Limits { body_bytes_max: config.server.body_bytes_max, body_timeout: config.server.body_timeout },
+            instruments: ServerInstruments::bind(registry),
+            keys: Keys::new(config, registry),
+            models,
+            model_by_name,
+        })
+    }
+
+    /// The client keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The model of that name, with its number.
+    pub fn model(&self, name: &str) -> Option<(usize, &Model)> {
+        let index = *self.model_by_name.get(name)?;
+        Some((index, self.models.get(index)?))
+    }
+
+    /// The names of the models that `key` may use, in the order of the configuration.
+    pub fn models_of<'a>(&'a self, key: &'a ClientKey) -> impl Iterator<Item = &'a str> {
+        let models = self.models.iter().enumerate();
+        models.filter(|(index, _)| key.allows(*index)).map(|(_, model)| model.name.as_str())
+    }
+}
+
+/// Binds the metrics of one key: one pair per model it may use, and one for everything else.
+fn key_model_instruments(
+    registry: &Registry,
+    config: &Config,
+    key: &str,
+    models: &[usize],
+    bound: &mut usize,
+    create: bool,
+) -> (Vec<Arc<KeyModelInstruments>>, Arc<KeyModelInstruments>) {
+    let other = Arc::new(KeyModelInstruments::bind(registry, key, OTHER_MODEL, create));
+    let pairs = models.iter().filter_map(|index| config.models.get(*index)).map(|model| {
+        *bound += 1;
+        if *bound > KEY_MODEL_PAIRS_MAX {
+            return Arc::clone(&other);
+        }
+        Arc::new(KeyModelInstruments::bind(registry, key, &model.name, create))
+    });
+    (pairs.collect(), other)
+}

@@ -1,0 +1,88 @@
+//! One try at one deployment: its clock and its end, exactly once.
+//!
+//! Dropping an attempt that has not ended means that the client left; dropping what it waits for
+//! is what cancels the provider's work.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::{
+        error::{Error, ErrorKind},
+        operation::Operation,
+        usage::Usage,
+    },
+    gateway::Deployment,
+    telemetry::{ActiveGuard, dimensions::Outcome, instruments::DeploymentInstruments},
+};
+
+/// An attempt in flight.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    instruments: Arc<DeploymentInstruments>,
+    operation: Operation,
+    _active: ActiveGuard,
+    pub(super) started: Instant,
+    pub(super) idle_timeout: Duration,
+    ended: bool,
+}
+
+impl Attempt {
+    pub(super) fn start(deployment: &Deployment, operation: Operation) -> Self {
+        let instruments = &deployment.instruments;
+        Self {
+            _active: instruments.active.enter(()),
+            instruments: Arc::clone(instruments),
+            operation,
+            started: Instant::now(),
+            idle_timeout: deployment.provider.idle_timeout,
+            ended: false,
+        }
+    }
+
+    /// Ends without an answer for the client.
+    pub(super) fn failed(&mut self, error: Error) -> Error {
+        self.end(Outcome::Failed, Some(error.kind));
+        error
+    }
+
+    /// Ends with an answer that was read to its end, or broke off for the reason given.
+    pub(super) fn answered(&mut self, kind: Option<ErrorKind>, usage: Option<&Usage>) {
+        if matches!(kind, Some(ErrorKind::ProviderStreamBroken | ErrorKind::ProviderStreamIdle)) {
+            self.instruments.streams_broken.add((), 1);
+        }
+        match usage {
+            Some(usage) => self.instruments.record_usage(self.operation, usage),
+            None if kind.is_none() => self.instruments.usage_missing.add((), 1),
+            None => {}
+        }
+        self.end(if kind.is_some() { Outcome::Failed } else { Outcome::Completed }, kind);
+    }
+
+    /// The first bytes of a streamed answer have come.
+    pub(super) fn first_chunk(&self, at: Instant) {
+        self.instruments.first_chunk.record_duration(self.operation, at.saturating_duration_since(self.started));
+    }
+
+    /// Further bytes of a streamed answer have come.
+    pub(super) fn output_chunk(&self, since_last: Duration) {
+        self.instruments.output_chunk.record_duration(self.operation, since_last);
+    }
+
+    fn end(&mut self, outcome: Outcome, kind: Option<ErrorKind>) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        self.instruments.duration.record_duration((self.operation, kind), self.started.elapsed());
+        self.instruments.attempts.add(outcome, 1);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.end(Outcome::Cancelled, Some(ErrorKind::ClientCancelled));
+    }
+}

@@ -1,0 +1,325 @@
+//! The response body: passes bytes on as they come, watches them, and reports the end.
+//!
+//! No task and no channel: the client's connection polls this body, this body polls the
+//! provider's. A slow client holds the provider back; dropping the body cancels the provider.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
+
+use super::{attempt::Attempt, echo::EchoBody, record::Record};
+use crate::{
+    api::{
+        error::{Error, ErrorKind},
+        openai,
+        sse::Tap,
+        usage::{self, Usage},
+    },
+    http_client::{self, ResponseBody},
+};
+
+/// How much of a JSON answer's end is kept to read its usage from.
+const JSON_TAIL_BYTES: usize = 1024 * 1024;
+
+/// What a client is sent.
+#[derive(Debug)]
+pub enum Body {
+    /// Made here.
+    Full(Bytes),
+    /// A provider's.
+    #[expect(private_interfaces, reason = "built in this module's parent only")]
+    Relay(Box<Relay>),
+}
+
+/// Where a provider's bytes come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Http(ResponseBody),
+    Echo(EchoBody),
+}
+
+/// What is looked for in the bytes.
+#[derive(Debug)]
+pub(super) enum Watch {
+    Events(Tap),
+    /// The last frames of a JSON answer, shared and not copied, and their length.
+    Json(VecDeque<Bytes>, usize),
+}
+
+/// A provider's answer in passing.
+#[derive(Debug)]
+pub(super) struct Relay {
+    source: Source,
+    watch: Watch,
+    status: u16,
+    /// The error that the status already stands for.
+    kind: Option<ErrorKind>,
+    record: Record,
+    attempt: Attempt,
+    /// When bytes last came, or the head before any have.
+    last_at: Instant,
+    begun: bool,
+    idle: Option<Pin<Box<Sleep>>>,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Ended well; nothing more comes.
+    Ended,
+    /// Broke; the next poll makes hyper cut the connection instead of ending the body.
+    Broken,
+}
+
+/// The answer broke off. The client has to see a broken connection, never a clean end.
+#[derive(Debug)]
+pub struct BrokenOff;
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the provider's answer broke off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl Body {
+    /// A body of known bytes.
+    pub(super) fn full(bytes: Bytes) -> Self {
+        Self::Full(bytes)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Relay(relay) => relay.poll(cx).map(|data| data.map(|data| data.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Relay(relay) => relay.state == State::Ended,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Relay(relay) => relay.size_hint(),
+        }
+    }
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, http_client::Error>>> {
+        match self {
+            Self::Http(body) => body.poll_data(cx),
+            Self::Echo(body) => body.poll(cx).map(|data| data.map(Ok)),
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Http(body) => body.is_ended(),
+            Self::Echo(_) => false,
+        }
+    }
+}
+
+impl Watch {
+    pub(super) fn json() -> Self {
+        Self::Json(VecDeque::new(), 0)
+    }
+
+    fn feed(&mut self, data: Bytes) -> Bytes {
+        match self {
+            Self::Events(tap) => tap.feed(data),
+            Self::Json(frames, length) => {
+                *length += data.len();
+                frames.push_back(data.clone());
+                while let Some(first) = frames.front()
+                    && *length - first.len() >= JSON_TAIL_BYTES
+                {
+                    *length -= first.len();
+                    frames.pop_front();
+                }
+                data
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Bytes {
+        match self {
+            Self::Events(tap) => tap.finish(),
+            Self::Json(..) => Bytes::new(),
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Events(tap) => tap.usage(),
+            Self::Json(frames, _) => match frames.len() {
+                0 => None,
+                1 => frames.front().and_then(|frame| usage::from_json_end(frame)),
+                _ => usage::from_json_end(&frames.iter().flatten().copied().collect::<Vec<u8>>()),
+            },
+        }
+    }
+}
+
+impl Relay {
+    pub(super) fn new(
+        source: Source,
+        watch: Watch,
+        status: u16,
+        kind: Option<ErrorKind>,
+        record: Record,
+        attempt: Attempt,
+    ) -> Self {
+        let mut relay =
+            Self { source, watch, status, kind, record, attempt, last_at: Instant::now(), begun: false, idle: None, state: State::Open };
+        if relay.source.is_ended() {
+            relay.end(None);
+        }
+        relay
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        loop {
+            match self.state {
+                State::Open => {}
+                State::Ended => return Poll::Ready(None),
+                State::Broken => return Poll::Ready(Some(Err(BrokenOff))),
+            }
+            let out = match self.source.poll(cx) {
+                Poll::Ready(Some(Ok(data))) => self.data(data),
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "answer broke off");
+                    self.broken(ErrorKind::ProviderStreamBroken)
+                }
+                Poll::Ready(None) => self.source_ended(),
+                Poll::Pending if self.is_idle(cx) => self.broken(ErrorKind::ProviderStreamIdle),
+                Poll::Pending => return Poll::Pending,
+            };
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(out)));
+            }
+        }
+    }
+
+    fn data(&mut self, data: Bytes) -> Bytes {
+        let now = Instant::now();
+        if let Watch::Events(_) = self.watch {
+            if self.begun {
+                self.attempt.output_chunk(now.saturating_duration_since(self.last_at));
+            } else {
+                self.attempt.first_chunk(now);
+            }
+        }
+        self.begun = true;
+        self.last_at = now;
+        let out = self.watch.feed(data);
+        self.record.response_bytes(out.len());
+        if matches!(self.watch, Watch::Json(..)) && self.source.is_ended() {
+            // Its length was known, so nobody will ask for the end.
+            self.end(None);
+        }
+        out
+    }
+
+    /// The provider has said that this is all. Events that stop before their end are a break.
+    fn source_ended(&mut self) -> Bytes {
+        let rest = self.watch.finish();
+        let mut error = None;
+        if let Watch::Events(tap) = &self.watch
+            && self.kind.is_none()
+        {
+            if tap.has_error() {
+                // The client has been told by the provider, which then ended properly.
+                error = Some(ErrorKind::ProviderStreamBroken);
+            } else if !tap.is_complete() {
+                return self.broken(ErrorKind::ProviderStreamBroken);
+            }
+        }
+        self.record.response_bytes(rest.len());
+        self.end(error);
+        rest
+    }
+
+    /// Ends with an error: an event that says so where an event may stand, then a cut connection.
+    fn broken(&mut self, kind: ErrorKind) -> Bytes {
+        let event = match &self.watch {
+            Watch::Events(tap) if tap.at_event_boundary() && !tap.has_error() => {
+                let message = match kind {
+                    ErrorKind::ProviderStreamIdle => "the provider stopped sending; the answer is not complete",
+                    _ => "the provider's answer broke off; it is not complete",
+                };
+                openai::error_event(&Error::new(kind, message))
+            }
+            Watch::Events(_) | Watch::Json(..) => Vec::new(),
+        };
+        self.record.response_bytes(event.len());
+        self.end(Some(kind));
+        self.state = State::Broken;
+        event.into()
+    }
+
+    fn end(&mut self, broken: Option<ErrorKind>) {
+        self.state = State::Ended;
+        let usage = self.watch.usage();
+        let kind = broken.or(self.kind);
+        self.attempt.answered(kind, usage.as_ref());
+        self.record.provider_answered(self.status, kind, usage.as_ref());
+    }
+
+    /// Whether the provider has been silent for too long. The timer is set once and moved only
+    /// when it fires, so that an event costs no timer.
+    fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.last_at + self.attempt.idle_timeout;
+        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        while idle.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return true;
+            }
+            idle.as_mut().reset(deadline.into());
+        }
+        false
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.source, &self.watch) {
+            (Source::Http(body), Watch::Json(..)) => body.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // A client that leaves after the terminal event has got everything (its SDK does not wait
+        // for the end of the body).
+        if self.state == State::Open
+            && let Watch::Events(tap) = &self.watch
+            && tap.is_done()
+            && !tap.has_error()
+        {
+            self.end(None);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The path of one request, top to bottom.
+//!
+//! Every step is one call into the module that owns it, and every failure is an
+//! [`Error`] from the one table. Nothing here knows about sockets, TLS, SSE or OTLP.
+
+mod attempt;
+mod body;
+mod echo;
+mod head;
+mod local;
+mod record;
+mod request;
+mod response;
+mod upstream;
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwap;
+use http::{Request, Response, request::Parts};
+use hyper::body::Incoming;
+
+pub use self::body::{Body, BrokenOff};
+use self::{attempt::Attempt, record::Record, request::ModelRequest};
+use crate::{
+    api::{
+        error::{Error, ErrorKind},
+        operation::Route,
+    },
+    gateway::{Deployment, Gateway, Model},
+    http_client::Pool,
+    telemetry::dimensions::AuthDecision,
+};
+
+/// What one worker thread serves requests with.
+#[derive(Debug)]
+pub struct Worker {
+    pub gateway: Arc<ArcSwap<Gateway>>,
+    pub pool: Pool,
+    /// Whether `/readyz` says yes; no from the moment of the shutdown signal.
+    pub ready: Arc<AtomicBool>,
+    pub request_ids: RequestIds,
+}
+
+/// Serves one request. A client always gets an answer, if only an error's.
+pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
+    // The one load: a reload in the middle of a request does not concern it.
+    let gateway = worker.gateway.load_full();
+    let (head, body) = request.into_parts();
+    let mut record = Record::start(&gateway.instruments, &head, worker.request_ids.next());
+    match answer(&worker, &gateway, &head, body, &mut record).await {
+        Ok(Answer::Local(answer)) => record.answered(answer),
+        Ok(Answer::Provider(answered)) => response::relay(*answered, record),
+        Err(error) => record.failed(&error),
+    }
+}
+
+/// Where the bytes of an answer come from.
+enum Answer {
+    Local(local::Local),
+    Provider(Box<Answered>),
+}
+
+/// A provider's response, and the attempt that got it.
+struct Answered {
+    response: Response<body::Source>,
+    attempt: Attempt,
+    deployment_label: http::HeaderValue,
+    attempts: u32,
+    /// The gateway asked for the usage event, so it takes it out again.
+    strip_usage: bool,
+}
+
+async fn answer(
+    worker: &Worker,
+    gateway: &Gateway,
+    head: &Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Answer, Error> {
+    head::check(head)?; // 400
+    let route = head::route(head)?; // 404, 405
+    let operation = match route {
+        Route::Operation(operation) => operation,
+        Route::Models => return models(gateway, head).map(Answer::Local),
+        Route::Root | Route::Healthz | Route::Readyz | Route::LitellmLiveness | Route::LitellmReadiness => {
+            return Ok(Answer::Local(local::probe(route, worker.ready.load(Relaxed))));
+        }
+    };
+    let key = authenticate(gateway, head)?; // 400, 401
+    record.operation(operation, key.instruments(None));
+    let body = request::read(head, body, gateway.limits, record).await?; // 400, 408, 413, 415
+    let request = ModelRequest::new(operation, head, body)?; // 400
+    let (index, model) = gateway.model(&request.model).ok_or_else(|| request.unknown_model())?; // 404
+    if !key.allows(index) {
+        gateway.instruments.auth.add(AuthDecision::ModelNotAllowed, 1);
+        return Err(request.model_not_allowed(&key.name)); // 403
+    }
+    record.model(key.instruments(Some(index)));
+    let answered = attempts(worker, model, &request, record).await?; // 502, 504
+    Ok(Answer::Provider(Box::new(answered)))
+}
+
+/// Tries the model's deployments in order until one answers with something other than a reason to
+/// try the next. The last one's answer is the client's, whatever it is.
+async fn attempts(
+    worker: &Worker,
+    model: &Model,
+    request: &ModelRequest,
+    record: &mut Record,
+) -> Result<Answered, Error> {
+    let mut failure = Error::new(ErrorKind::GatewayInternal, "the model has no deployment");
+    let mut attempts = 0;
+    for (place, deployment) in model.deployments.iter().enumerate() {
+        let is_last = place + 1 == model.deployments.len();
+        attempts += 1;
+        if attempts > 1 {
+            model.instruments.retries.add((), 1);
+        }
+        record.sent();
+        let attempt = Attempt::start(deployment, request.operation);
+        match one_attempt(worker, deployment, request, attempt, is_last).await {
+            Ok(mut answered) => {
+                answered.attempts = attempts;
+                if attempts > 1 {
+                    model.instruments.fallbacks.add((), 1);
+                }
+                return Ok(answered);
+            }
+            Err(error) => {
+                upstream::log_failure(deployment, &error, is_last);
+                let stop = !error.kind.face().retryable;
+                failure = error;
+                if stop {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn one_attempt(
+    worker: &Worker,
+    deployment: &Deployment,
+    request: &ModelRequest,
+    mut attempt: Attempt,
+    is_last: bool,
+) -> Result<Answered, Error> {
+    let ask_usage = request.asks_usage_for(deployment);
+    match upstream::send(worker, deployment, request, ask_usage).await {
+        Ok(response) => match upstream::verdict(response.status(), is_last) {
+            None => Ok(Answered {
+                response,
+                attempt,
+                deployment_label: deployment.label.clone(),
+                attempts: 1,
+                strip_usage: ask_usage,
+            }),
+            Some(kind) => Err(attempt.failed(upstream::refused(deployment, kind, response.status()))),
+        },
+        Err(error) => Err(attempt.failed(error)),
+    }
+}
+
+fn authenticate<'a>(gateway: &'a Gateway, head: &Parts) -> Result<&'a crate::gateway::ClientKey, Error> {
+    match gateway.keys().authenticate(&head.headers) {
+        Ok(key) => {
+            gateway.instruments.auth.add(AuthDecision::Allowed, 1);
+            Ok(key)
+        }
+        Err((decision, error)) => {
+            gateway.instruments.auth.add(decision, 1);
+            Err(error)
+        }
+    }
+}
+
+fn models(gateway: &Gateway, head: &Parts) -> Result<local::Local, Error> {
+    let key = authenticate(gateway, head)?;
+    Ok(local::models(gateway.models_of(key)))
+}
+
+/// Request ids of one thread: a random prefix and a count, so that no two processes share any.
+#[derive(Debug)]
+pub struct RequestIds {
+    prefix: u32,
+    next: Cell<u32>,
+}
+
+impl RequestIds {
+    /// Draws a prefix.
+    pub fn new() -> Self {
+        let mut random = [0; 8];
+        // Without randomness the ids are still unique within the thread.
+        let _unseeded = getrandom::fill(&mut random).is_err();
+        let [a, b, c, d, e, f, g, h] = random;
+        Self { prefix: u32::from_be_bytes([a, b, c, d]), next: Cell::new(u32::from_be_bytes([e, f, g, h])) }
+    }
+
+    fn next(&self) -> u64 {
+        let count = self.next.get();
+        self.next.set(count.wrapping_add(1));
+        u64::from(self.prefix) << 32 | u64::from(count)
+    }
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}

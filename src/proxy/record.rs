@@ -1,0 +1,193 @@
+//! The record of one request: started with its head, ended exactly once.
+//!
+//! Dropping a record that has not ended means that the client left.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header, request::Parts};
+
+use super::{Body, local::Local};
+use crate::{
+    api::{
+        error::{Error, ErrorKind},
+        openai,
+        operation::{Operation, Route},
+        usage::Usage,
+    },
+    telemetry::{
+        ActiveGuard,
+        dimensions::{CancelPhase, Ending, Method, Outcome, Plain, Status, Target},
+        instruments::{KeyModelInstruments, ServerInstruments},
+    },
+};
+
+/// What is known of a request so far.
+#[derive(Debug)]
+pub(super) struct Record {
+    server: Arc<ServerInstruments>,
+    _active: ActiveGuard,
+    started: Instant,
+    target: Target,
+    request_id: u64,
+    operation: Option<Operation>,
+    key_model: Option<Arc<KeyModelInstruments>>,
+    phase: CancelPhase,
+    body_wait: Duration,
+    overhead: Option<Duration>,
+    response_bytes: u64,
+    ended: bool,
+}
+
+impl Record {
+    pub(super) fn start(server: &Arc<ServerInstruments>, head: &Parts, request_id: u64) -> Self {
+        let method = Method::of(head.method.as_str());
+        Self {
+            _active: server.active.enter((method, Plain)),
+            server: Arc::clone(server),
+            started: Instant::now(),
+            target: Target { method, route: Route::of(head.uri.path()) },
+            request_id,
+            operation: None,
+            key_model: None,
+            phase: CancelPhase::RequestBody,
+            body_wait: Duration::ZERO,
+            overhead: None,
+            response_bytes: 0,
+            ended: false,
+        }
+    }
+
+    /// The request is a model request of an authenticated key.
+    pub(super) fn operation(&mut self, operation: Operation, other_models: &Arc<KeyModelInstruments>) {
+        self.operation = Some(operation);
+        self.key_model = Some(Arc::clone(other_models));
+    }
+
+    /// Its model is one the key may use.
+    pub(super) fn model(&mut self, key_model: &Arc<KeyModelInstruments>) {
+        self.key_model = Some(Arc::clone(key_model));
+    }
+
+    /// Its body has been read; `wait` is not the gateway's time.
+    pub(super) fn body_read(&mut self, bytes: usize, wait: Duration) {
+        self.server.request_body.record(self.target, bytes as u64);
+        self.body_wait = wait;
+        self.phase = CancelPhase::BeforeResponse;
+    }
+
+    /// It is about to be sent to a deployment; the first time ends the gateway's own share.
+    pub(super) fn sent(&mut self) {
+        if self.overhead.is_none() {
+            let overhead = self.started.elapsed().saturating_sub(self.body_wait);
+            if let Some(operation) = self.operation {
+                self.server.overhead.record_duration(operation, overhead);
+            }
+            self.overhead = Some(overhead);
+        }
+    }
+
+    /// Its answer is on the way.
+    pub(super) fn responding(&mut self) {
+        self.phase = CancelPhase::ResponseBody;
+    }
+
+    pub(super) fn overhead(&self) -> Duration {
+        self.overhead.unwrap_or_default()
+    }
+
+    /// Counts bytes of the answer.
+    pub(super) fn response_bytes(&mut self, bytes: usize) {
+        self.response_bytes += bytes as u64;
+    }
+
+    /// Ends with an answer that is not a model's.
+    pub(super) fn answered(mut self, answer: Local) -> Response<Body> {
+        self.response_bytes(answer.body.len());
+        self.end(Ending::Status(Status::of(answer.status.as_u16())), Outcome::Completed, None);
+        let mut response = Response::new(Body::full(answer.body));
+        *response.status_mut() = answer.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        response.headers_mut().insert("x-request-id", self.request_id());
+        response
+    }
+
+    /// Ends with an error and makes its answer.
+    pub(super) fn failed(mut self, error: &Error) -> Response<Body> {
+        let face = error.kind.face();
+        let body = Bytes::from(openai::error_body(error));
+        self.response_bytes(body.len());
+        self.end(Ending::Error(error.kind), Outcome::Failed, Some(error.kind));
+        tracing::debug!(
+            request_id = %format_args!("{:016x}", self.request_id),
+            error.type = face.error_type,
+            message = %error.message,
+            detail = error.internal.as_deref(),
+            "request failed"
+        );
+        let mut response = Response::new(Body::full(body));
+        *response.status_mut() = http::StatusCode::from_u16(face.status).unwrap_or_default();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-request-id", self.request_id());
+        let should_retry = if face.retryable { "true" } else { "false" };
+        headers.insert("x-should-retry", HeaderValue::from_static(should_retry));
+        if error.kind == ErrorKind::MethodNotAllowed
+            && let Some(allow) = self.target.route.map(Route::allow)
+        {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if matches!(error.kind, ErrorKind::MissingKey | ErrorKind::InvalidKey) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(error.kind, ErrorKind::BodyTooLarge | ErrorKind::BodyTimeout | ErrorKind::BodyIncomplete) {
+            // What is left of the body is not worth reading.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Ends with a provider's answer, read to its end.
+    pub(super) fn provider_answered(&mut self, status: u16, kind: Option<ErrorKind>, usage: Option<&Usage>) {
+        if let (Some(usage), Some(key_model)) = (usage, &self.key_model) {
+            key_model.add_usage(usage);
+        }
+        let outcome = if kind.is_some() { Outcome::Failed } else { Outcome::Completed };
+        let ending = match kind {
+            Some(kind) if status < 400 => Ending::Broken(kind),
+            _ => Ending::Status(Status::of(status)),
+        };
+        self.end(ending, outcome, kind);
+    }
+
+    pub(super) fn request_id(&self) -> HeaderValue {
+        HeaderValue::from_str(&format!("req_{:016x}", self.request_id)).unwrap_or(HeaderValue::from_static("req_0"))
+    }
+
+    fn end(&mut self, ending: Ending, outcome: Outcome, kind: Option<ErrorKind>) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        self.server.duration.record_duration((self.target, ending), self.started.elapsed());
+        self.server.response_body.record(self.target, self.response_bytes);
+        if let Some(kind) = kind {
+            self.server.errors.add(kind, 1);
+        }
+        if let Some(key_model) = &self.key_model {
+            key_model.requests.add(outcome, 1);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.server.cancelled.add(self.phase, 1);
+            self.end(Ending::Error(ErrorKind::ClientCancelled), Outcome::Cancelled, Some(ErrorKind::ClientCancelled));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The client's request: its body read within limits, and what a deployment is sent of it.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header::CONTENT_LENGTH, request::Parts};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+
+use super::{head, record::Record};
+use crate::{
+    api::{
+        error::{Error, ErrorKind},
+        operation::Operation,
+        request_body::{self, Peek},
+    },
+    gateway::{Deployment, Limits},
+};
+
+/// A model request, ready to be sent as often as needed.
+pub(super) struct ModelRequest {
+    pub(super) operation: Operation,
+    pub(super) model: String,
+    pub(super) stream: bool,
+    pub(super) headers: HeaderMap,
+    wants_usage: bool,
+    body: Bytes,
+}
+
+/// Reads the whole body, or refuses it as early as its size is known.
+pub(super) async fn read(
+    head: &Parts,
+    mut body: Incoming,
+    limits: Limits,
+    record: &mut Record,
+) -> Result<Bytes, Error> {
+    head::check_encoding(head)?;
+    let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits.body_bytes_max as u64) {
+        return Err(too_large(limits.body_bytes_max));
+    }
+    let waiting_since = Instant::now();
+    let read = read_bounded(&mut body, limits.body_bytes_max, limits.body_timeout).await?;
+    record.body_read(read.len(), waiting_since.elapsed());
+    Ok(read)
+}
+
+async fn read_bounded(body: &mut Incoming, bytes_max: usize, pause_max: Duration) -> Result<Bytes, Error> {
+    // Nearly every body comes as one frame, which is passed on without a copy.
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    let mut length = 0;
+    while !body.is_end_stream() {
+        let frame = match tokio::time::timeout(pause_max, body.frame()).await {
+            Err(_) => {
+                let message = format!("the request body stalled for {} s", pause_max.as_secs());
+                return Err(Error::new(ErrorKind::BodyTimeout, message));
+            }
+            Ok(None) => break,
+            Ok(Some(Err(error))) => {
+                let message = "the request body ended early or its chunked framing is broken";
+                return Err(Error::new(ErrorKind::BodyIncomplete, message).internal(error.to_string()));
+            }
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        match &mut rest {
+            Some(rest) => rest.extend_from_slice(&data),
+            None if first.is_empty() => first = data,
+            None => {
+                let mut both = BytesMut::with_capacity(first.len() + data.len());
+                both.extend_from_slice(&first);
+                both.extend_from_slice(&data);
+                rest = Some(both);
+            }
+        }
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+fn too_large(bytes_max: usize) -> Error {
+    let message = format!("the request body is larger than {bytes_max} bytes (`server.body_bytes_max`)");
+    Error::new(ErrorKind::BodyTooLarge, message)
+}
+
+impl ModelRequest {
+    /// Finds what the gateway has to know of the body.
+    pub(super) fn new(operation: Operation, head: &Parts, body: Bytes) -> Result<Self, Error> {
+        let peek = request_body::peek(&body)?;
+        Ok(Self {
+            operation,
+            stream: peek.stream && operation.can_stream(),
+            wants_usage: peek.wants_usage(),
+            model: peek.model.into_owned(),
+            headers: super::upstream::forwarded_headers(&head.headers),
+            body,
+        })
+    }
+
+    /// Whether a stream from this deployment is asked for usage that its client did not ask for.
+    pub(super) fn asks_usage_for(&self, deployment: &Deployment) -> bool {
+        self.stream && !self.wants_usage && deployment.provider.include_usage
+    }
+
+    /// The body as the deployment is sent it.
+    pub(super) fn body_for(&self, deployment: &Deployment, ask_usage: bool) -> Result<Bytes, Error> {
+        if deployment.model == self.model && !ask_usage {
+            return Ok(self.body.clone());
+        }
+        let peek: Peek<'_> = request_body::peek(&self.body)?;
+        Ok(peek.rewrite(&self.body, &deployment.model, ask_usage).into())
+    }
+
+    pub(super) fn unknown_model(&self) -> Error {
+        let message = format!("model {:?} is not configured; GET /v1/models lists what this key may use", self.model);
+        Error::new(ErrorKind::UnknownModel, message).param("model")
+    }
+
+    pub(super) fn model_not_allowed(&self, key: &str) -> Error {
+        let message = format!("the client key {key:?} may not use model {:?}", self.model);
+        Error::new(ErrorKind::ModelNotAllowed, message).param("model")
+    }
+}

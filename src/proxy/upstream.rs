@@ -1,0 +1,165 @@
+//! One request to one deployment: headers, credentials, limits, and what the status means.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
+};
+use http_body_util::Full;
+
+use super::{Worker, body::Source, echo, request::ModelRequest};
+use crate::{
+    api::error::{Error, ErrorKind},
+    gateway::{Deployment, Transport},
+    http_client,
+};
+
+/// The only headers of a client that a provider sees. Everything else may carry a credential, an
+/// address or a trick between two parsers.
+const FORWARDED: [HeaderName; 8] = [
+    ACCEPT,
+    CONTENT_TYPE,
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
+
+/// The client's headers that are passed on.
+pub(super) fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut forwarded = HeaderMap::with_capacity(FORWARDED.len() + 5);
+    for name in &FORWARDED {
+        for value in headers.get_all(name) {
+            forwarded.append(name.clone(), value.clone());
+        }
+    }
+    forwarded
+}
+
+/// Sends the request and waits for the head of an answer.
+pub(super) async fn send(
+    worker: &Worker,
+    deployment: &Deployment,
+    request: &ModelRequest,
+    ask_usage: bool,
+) -> Result<Response<Source>, Error> {
+    let body = request.body_for(deployment, ask_usage)?;
+    let http = match &deployment.provider.transport {
+        Transport::Echo { delay } => return Ok(echo::answer(request.operation, &body, *delay)),
+        Transport::Http(http) => http,
+    };
+    let build = || {
+        let mut upstream = Request::new(Full::new(body.clone()));
+        *upstream.method_mut() = Method::POST;
+        *upstream.uri_mut() = http.target(request.operation);
+        *upstream.headers_mut() = headers(http, &request.headers);
+        upstream
+    };
+    let limit = deployment.provider.first_byte_timeout;
+    match tokio::time::timeout(limit, worker.pool.send(&http.origin, http.connect_timeout, build)).await {
+        Ok(Ok(sent)) => {
+            if sent.opened {
+                deployment.provider.connections_opened.add((), 1);
+            }
+            Ok(sent.response.map(Source::Http))
+        }
+        Ok(Err(error)) => Err(unanswered(deployment, &error)),
+        Err(_) => {
+            let message = format!("the provider sent no answer within {} s (`first_byte_timeout`)", limit.as_secs());
+            Err(Error::new(ErrorKind::ProviderTimeout, message))
+        }
+    }
+}
+
+fn headers(http: &crate::gateway::HttpTransport, forwarded: &HeaderMap) -> HeaderMap {
+    let mut headers = forwarded.clone();
+    headers.insert(HOST, http.origin.authority.clone());
+    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    // Usage has to be read from the answer, so it must not be compressed.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION"))));
+    if let Some(authorization) = &http.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    headers
+}
+
+/// Why an answer of this status is not passed on, if it is not.
+///
+/// 429 and 5xx are a reason to try the next deployment while there is one. A 401 speaks of our
+/// key and a redirect of our configuration: neither is the client's business.
+pub(super) fn verdict(status: StatusCode, is_last: bool) -> Option<ErrorKind> {
+    match status.as_u16() {
+        401 | 407 => Some(ErrorKind::ProviderCredentials),
+        300..=399 => Some(ErrorKind::ProviderInvalidResponse),
+        429 if !is_last => Some(ErrorKind::ProviderRateLimited),
+        500.. if !is_last => Some(ErrorKind::ProviderServerError),
+        _ => None,
+    }
+}
+
+/// The kind under which an answer that is passed on counts; none for success.
+pub(super) fn kind_of(status: StatusCode) -> Option<ErrorKind> {
+    match status.as_u16() {
+        ..400 => None,
+        429 => Some(ErrorKind::ProviderRateLimited),
+        500.. => Some(ErrorKind::ProviderServerError),
+        _ => Some(ErrorKind::ProviderRejected),
+    }
+}
+
+/// The error of an answer that is not passed on.
+pub(super) fn refused(deployment: &Deployment, kind: ErrorKind, status: StatusCode) -> Error {
+    let name = &deployment.provider.name;
+    let message = match kind {
+        ErrorKind::ProviderCredentials => {
+            format!("the provider refused the gateway's own credentials; the operator has to check providers.{name}.api_key")
+        }
+        ErrorKind::ProviderInvalidResponse => {
+            format!("the provider answered with a redirect, which is not followed; the operator has to check providers.{name}.base_url")
+        }
+        _ => format!("the provider answered {}", status.as_u16()),
+    };
+    Error::new(kind, message).internal(format!("status {}", status.as_u16()))
+}
+
+fn unanswered(deployment: &Deployment, error: &http_client::Error) -> Error {
+    let (kind, message) = match error {
+        http_client::Error::Connect(_) => (ErrorKind::ProviderUnreachable, "the provider could not be reached"),
+        http_client::Error::ConnectTimeout => (ErrorKind::ProviderUnreachable, "connecting to the provider timed out"),
+        http_client::Error::InvalidResponse(_) => {
+            (ErrorKind::ProviderInvalidResponse, "the provider's answer is not valid HTTP")
+        }
+        http_client::Error::Closed(_) | http_client::Error::Body(_) | http_client::Error::BodyTooLarge => {
+            (ErrorKind::ProviderUnreachable, "the provider closed the connection before it answered")
+        }
+    };
+    Error::new(kind, message).internal(format!("{}: {error}", deployment.provider.name))
+}
+
+/// Warns of a failed attempt, at most once a second and thread: a provider that is down must not
+/// fill the disk. Every failure is counted.
+pub(super) fn log_failure(deployment: &Deployment, error: &Error, is_last: bool) {
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    if LAST.get().is_some_and(|last| now.duration_since(last) < Duration::from_secs(1)) {
+        return;
+    }
+    LAST.set(Some(now));
+    tracing::warn!(
+        provider = deployment.provider.name,
+        model = deployment.model,
+        error.type = error.kind.face().error_type,
+        detail = error.internal.as_deref().unwrap_or(&error.message),
+        next = if is_last { "no deployment left" } else { "trying the next deployment" },
+        "attempt failed"
+    );
+}

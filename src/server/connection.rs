@@ -1,0 +1,51 @@
+//! One client connection, HTTP/1.1.
+
+use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, sync::watch};
+
+use super::Phase;
+use crate::proxy::{self, Worker};
+
+/// Largest request head, and what hyper may buffer of a slow reader.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Serves requests until the client leaves or the drain is over.
+pub(super) async fn serve(
+    socket: TcpStream,
+    worker: Rc<Worker>,
+    mut phase: watch::Receiver<Phase>,
+    head_timeout: Duration,
+) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "the client left before it was served");
+        return;
+    }
+    let service = service_fn(|request| {
+        let worker = Rc::clone(&worker);
+        async move { Ok::<_, Infallible>(proxy::serve(worker, request).await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(socket), service)
+    );
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            changed = phase.changed() => match *phase.borrow_and_update() {
+                Phase::Serving if changed.is_ok() => {}
+                Phase::Draining if changed.is_ok() => connection.as_mut().graceful_shutdown(),
+                // A server that is gone cannot be waited for.
+                Phase::Serving | Phase::Draining | Phase::Closing => return,
+            },
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "client connection ended");
+    }
+}

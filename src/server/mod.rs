@@ -1,0 +1,120 @@
+//! Sockets in: worker threads, connections, and the drain.
+//!
+//! One `current_thread` runtime per worker, each with a listener of its own on the same port
+//! (SO_REUSEPORT) and a connection pool of its own: a request never changes threads. The caller's
+//! thread is the control thread; signals and the exporter live there.
+
+mod connection;
+mod listener;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{oneshot, watch},
+    task::LocalSet,
+};
+
+use crate::{config, gateway::Gateway, http_client::Pool, proxy};
+
+/// How far the shutdown is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// No new connections; those that are open finish their request.
+    Draining,
+    /// Connections are cut.
+    Closing,
+}
+
+/// The running server.
+#[derive(Debug)]
+pub struct Server {
+    pub address: SocketAddr,
+    ready: Arc<AtomicBool>,
+    phase: watch::Sender<Phase>,
+    workers: Vec<oneshot::Receiver<()>>,
+}
+
+impl Server {
+    /// Binds every listener, then starts the workers; whatever fails, fails here.
+    pub fn start(settings: &config::Server, gateway: &Arc<ArcSwap<Gateway>>) -> io::Result<Self> {
+        let mut address = settings.listen;
+        let mut listeners = Vec::with_capacity(settings.threads);
+        for _ in 0..settings.threads.max(1) {
+            let listener = listener::bind(address)?;
+            // With port 0 the first listener finds out the port for all.
+            address = listener.local_addr()?;
+            listeners.push(listener);
+        }
+        let ready = Arc::new(AtomicBool::new(true));
+        let (phase, _) = watch::channel(Phase::Serving);
+        let mut workers = Vec::with_capacity(listeners.len());
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let (done, worker) = oneshot::channel();
+            let (gateway, ready, phase) = (Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
+            let head_timeout = settings.head_timeout;
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                if let Err(error) = work(listener, gateway, ready, phase, head_timeout) {
+                    tracing::error!(%error, "worker could not start");
+                }
+                // Nobody listens any more when the drain has been cut short.
+                let _unheard = done.send(());
+            })?;
+            workers.push(worker);
+        }
+        Ok(Self { address, ready, phase, workers })
+    }
+
+    /// Waits until a worker ends, which none does while serving.
+    pub async fn failed(&mut self) {
+        if let Some(worker) = self.workers.first_mut() {
+            let _ended = worker.await.is_ok();
+        }
+    }
+
+    /// Stops accepting, lets requests finish within `limit` or until `hurry`, then cuts what is
+    /// left. Says whether everything finished by itself.
+    pub async fn drain(self, limit: Duration, hurry: impl Future<Output = ()>) -> bool {
+        self.ready.store(false, Relaxed);
+        self.phase.send_replace(Phase::Draining);
+        let mut workers = self.workers;
+        let finished = async {
+            for worker in &mut workers {
+                // An error says that the worker is gone, which is as good.
+                let _gone = worker.await.is_err();
+            }
+        };
+        let in_time = tokio::select! {
+            () = finished => true,
+            () = tokio::time::sleep(limit) => false,
+            () = hurry => false,
+        };
+        self.phase.send_replace(Phase::Closing);
+        in_time
+    }
+}
+
+/// The life of one worker thread.
+fn work(
+    listener: TcpListener,
+    gateway: Arc<ArcSwap<Gateway>>,
+    ready: Arc<AtomicBool>,
+    phase: watch::Receiver<Phase>,
+    head_timeout: Duration,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let worker =
+        Rc::new(proxy::Worker { gateway, pool: Pool::new(None), ready, request_ids: proxy::RequestIds::new() });
+    LocalSet::new().block_on(&runtime, listener::accept(listener, worker, phase, head_timeout))
+}

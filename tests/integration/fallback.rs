@@ -1,0 +1,103 @@
+//! Deployments in order: what makes the gateway try the next one, and what does not.
+
+use std::time::Duration;
+
+use crate::support::{
+    Gateway, Provider, Step, chat, eventually,
+    provider::{event_stream, json},
+};
+
+const OK: &str = r#"{"answer":"second","usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+const CHAT: &str = r#"{"model":"m"}"#;
+
+/// What the first provider does, and what a client with a second, healthy one gets.
+#[test]
+fn the_next_deployment_is_tried_exactly_when_it_should_be() {
+    let refuse = |status: &str| vec![Step::Send(json(status, r#"{"error":{"message":"first"}}"#))];
+    // (name, first provider, status for the client, who answered, error.type of the first attempt)
+    let cases: Vec<(&str, Vec<Step>, u16, &str, &str)> = vec![
+        ("429", refuse("429 Too Many Requests"), 200, "second", "provider_rate_limited"),
+        ("500", refuse("500 Internal Server Error"), 200, "second", "provider_server_error"),
+        ("502", refuse("502 Bad Gateway"), 200, "second", "provider_server_error"),
+        ("503", refuse("503 Service Unavailable"), 200, "second", "provider_server_error"),
+        ("529", refuse("529 Overloaded"), 200, "second", "provider_server_error"),
+        ("closes before answering", vec![Step::Close], 200, "second", "provider_unreachable"),
+        ("resets before answering", vec![Step::Reset], 200, "second", "provider_unreachable"),
+        ("half a head", vec![Step::Send(b"HTTP/1.1 200".to_vec()), Step::Close], 200, "second", "provider_unreachable"),
+        ("no HTTP", vec![Step::Send(b"SSH-2.0-x\r\n\r\n".to_vec()), Step::Close], 200, "second", "provider_invalid_response"),
+        ("silence", vec![Step::Pause(Duration::from_secs(3))], 200, "second", "provider_timeout"),
+        ("redirect", vec![Step::Send(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec())], 200, "second", "provider_invalid_response"),
+        ("400", refuse("400 Bad Request"), 400, "first", "provider_rejected"),
+        ("403", refuse("403 Forbidden"), 403, "first", "provider_rejected"),
+        ("404", refuse("404 Not Found"), 404, "first", "provider_rejected"),
+        ("422", refuse("422 Unprocessable Entity"), 422, "first", "provider_rejected"),
+        ("401", refuse("401 Unauthorized"), 502, "operator has to check providers.p0.api_key", "provider_credentials"),
+    ];
+    for (name, script, status, answered, error_type) in cases {
+        let first = Provider::script([script]);
+        let second = Provider::answering(json("200 OK", OK));
+        let gateway = Gateway::over(&[first.address, second.address], "first_byte_timeout = \"300ms\"");
+        let reply = chat(gateway.address, CHAT);
+        assert_eq!(reply.status, status, "{name}: {}", reply.text());
+        assert!(reply.text().contains(answered), "{name}: {}", reply.text());
+        let fell_back = answered == "second";
+        assert_eq!(second.received().len(), usize::from(fell_back), "{name}");
+        if fell_back {
+            assert_eq!(reply.header("x-tollgate-deployment"), Some("p1/up"), "{name}");
+            assert_eq!(reply.header("x-tollgate-attempts"), Some("2"), "{name}");
+            // The same bytes, with the second deployment's own credentials.
+            assert_eq!(second.received()[0].header("authorization"), Some("Bearer sk-upstream-1"), "{name}");
+        }
+        eventually("the request ends", || gateway.metric("http.server.active_requests", &[]) == 0.0);
+        let error = format!("error.type={error_type}");
+        let failed = ["gen_ai.provider.name=p0", error.as_str()];
+        assert_eq!(gateway.metric("gen_ai.client.operation.duration:count", &failed), 1.0, "{name}");
+        assert_eq!(gateway.metric("tollgate.attempts", &["p0", "failed"]), 1.0, "{name}");
+        let counted = f64::from(u8::from(fell_back));
+        assert_eq!(gateway.metric("tollgate.fallbacks", &[]), counted, "{name}");
+        assert_eq!(gateway.metric("tollgate.retries", &[]), counted, "{name}");
+        assert_eq!(gateway.metric("tollgate.requests", &["completed"]), counted, "{name}");
+        assert_eq!(gateway.metric("tollgate.requests", &[]), 1.0, "{name}");
+    }
+}
+
+#[test]
+fn a_provider_that_is_not_there() {
+    let second = Provider::answering(json("200 OK", OK));
+    let gateway = Gateway::over(&[Provider::absent(), second.address], "");
+    assert_eq!(chat(gateway.address, CHAT).header("x-tollgate-deployment"), Some("p1/up"));
+
+    let gateway = Gateway::over(&[Provider::absent()], "");
+    let reply = chat(gateway.address, CHAT);
+    assert_eq!((reply.status, reply.error().0.as_str()), (502, "provider_unreachable"));
+    assert_eq!(reply.header("x-should-retry"), Some("true"));
+}
+
+#[test]
+fn the_last_answer_is_the_clients_whatever_it_is() {
+    let limited = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}";
+    let first = Provider::answering(json("503 Service Unavailable", "{}"));
+    let last = Provider::answering(limited);
+    let gateway = Gateway::over(&[first.address, last.address], "");
+    let reply = chat(gateway.address, CHAT);
+    assert_eq!((reply.status, reply.text().as_str()), (429, "{}"));
+    assert_eq!(reply.header("retry-after"), Some("7"));
+    eventually("it is counted", || gateway.metric("tollgate.requests", &["failed"]) == 1.0);
+    assert_eq!(gateway.metric("tollgate.errors", &["provider_rate_limited"]), 1.0);
+    let front = ["http.response.status_code=429"];
+    assert_eq!(gateway.metric("http.server.request.duration:count", &front), 1.0);
+}
+
+#[test]
+fn nothing_is_tried_again_once_an_answer_has_begun() {
+    let broken = vec![
+        Step::Send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: x\n\r\n".to_vec()),
+        Step::Close,
+    ];
+    let first = Provider::script([broken]);
+    let second = Provider::answering(event_stream(&["data: [DONE]\n\n"]));
+    let gateway = Gateway::over(&[first.address, second.address], "");
+    let reply = chat(gateway.address, r#"{"model":"m","stream":true}"#);
+    assert!(!reply.complete);
+    assert!(second.received().is_empty());
+}
