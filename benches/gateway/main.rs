@@ -94,18 +94,19 @@ impl Bench {
         {
             report.notes.push(format!("`slow` needs more open files than allowed: {error}"));
         }
-        if process::is_nice() {
-            report.notes.push(
-                "the bench itself ran under `nice`: the shares of the cores, and so the † marks, are too low"
-                    .to_owned(),
-            );
-        }
         let folder = Folder::create().map_err(say)?;
         let (mock, mock_address) = start_mock(&program, options.load_core).map_err(say)?;
         let mut peers = Vec::new();
         for name in &options.peers {
             match Peer::prepare(name, &options, mock_address, &folder.0) {
-                Ok(peer) => peers.push(peer),
+                Ok(peer) => {
+                    if let Some(error) = peer.program.as_ref().and_then(|program| program.unversioned.as_ref()) {
+                        report.notes.push(format!(
+                            "{name} does not tell its version, so what was measured is not known: {error}"
+                        ));
+                    }
+                    peers.push(peer);
+                }
                 Err(error) => report.leave_out(name, &error),
             }
         }

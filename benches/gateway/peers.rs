@@ -30,6 +30,8 @@ pub(crate) struct Program {
     arguments: Vec<String>,
     log: PathBuf,
     pub(crate) version: String,
+    /// Why the version is not known.
+    pub(crate) unversioned: Option<String>,
 }
 
 impl Peer {
@@ -82,14 +84,13 @@ impl Program {
     fn new(binary: PathBuf, arguments: Vec<String>, log: PathBuf, version_argument: &str) -> Result<Self, String> {
         let output = Command::new(&binary).arg(version_argument).output().map_err(|error| error.to_string())?;
         // nginx tells its version on standard error.
-        let said = [output.stdout, output.stderr].concat();
-        let version = String::from_utf8_lossy(&said)
-            .lines()
-            .next()
-            .unwrap_or("")
-            .replace("nginx version: ", "")
-            .replace('/', " ");
-        Ok(Self { binary, arguments, log, version })
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned();
+        let first_line = said.lines().next().unwrap_or("").replace("nginx version: ", "").replace('/', " ");
+        let told = output.status.success() && !first_line.is_empty();
+        let version = if told { first_line } else { format!("{} of unknown version", binary.display()) };
+        let unversioned =
+            (!told).then(|| format!("{}; {}", output.status, said.lines().take(2).collect::<Vec<_>>().join(" ")));
+        Ok(Self { binary, arguments, log, version, unversioned })
     }
 
     fn start(&self, core: usize) -> io::Result<Process> {

@@ -220,11 +220,6 @@ fn tree(root: u32) -> Vec<u32> {
     found
 }
 
-/// Whether this process gives way to others. Its children do then too, and nice time counts as free below.
-pub(crate) fn is_nice() -> bool {
-    stat_fields(std::process::id()).get(16).is_some_and(|nice| nice.parse::<i32>().is_ok_and(|nice| nice > 0))
-}
-
 /// The fields of `/proc/PID/stat` after the name, which is the only one that may hold spaces.
 fn stat_fields(process: u32) -> Vec<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -236,21 +231,15 @@ fn stat_fields(process: u32) -> Vec<String> {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct CoreTime {
     pub(crate) all: f64,
-    /// Idle, waiting for a disk, or on work that gives way to everything else.
+    /// Idle or waiting for a disk. Nice work is not free time: it holds the core, and delays what is measured.
     pub(crate) free: f64,
-    pub(crate) nice: f64,
     /// The hypervisor ran somebody else.
     pub(crate) stolen: f64,
 }
 
 impl CoreTime {
     pub(crate) fn since(&self, earlier: &Self) -> Self {
-        Self {
-            all: self.all - earlier.all,
-            free: self.free - earlier.free,
-            nice: self.nice - earlier.nice,
-            stolen: self.stolen - earlier.stolen,
-        }
+        Self { all: self.all - earlier.all, free: self.free - earlier.free, stolen: self.stolen - earlier.stolen }
     }
 
     pub(crate) fn busy_share(&self) -> f64 {
@@ -265,10 +254,5 @@ pub(crate) fn core_time(core: usize) -> CoreTime {
     let ticks: Vec<f64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
     let seconds = |index: usize| ticks.get(index).copied().unwrap_or(0.0) / TICKS_PER_SECOND;
     // user nice system idle iowait irq softirq steal
-    CoreTime {
-        all: (0..8).map(seconds).sum(),
-        free: seconds(1) + seconds(3) + seconds(4),
-        nice: seconds(1),
-        stolen: seconds(7),
-    }
+    CoreTime { all: (0..8).map(seconds).sum(), free: seconds(3) + seconds(4), stolen: seconds(7) }
 }

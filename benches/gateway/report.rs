@@ -17,6 +17,10 @@ use crate::test::Test;
 /// From here on the load client's core, and not the gateway, limits the rate.
 const LOAD_CORE_FULL: f64 = 0.94;
 
+/// A quiet machine stays below this in every run.
+const FOREIGN_WORK_PERCENT: f64 = 10.0;
+const DISTURBED: &str = "**The machine was not quiet: other work ran on the gateway's core (last line). Rates and latencies mean nothing, ratios little; repeat before quoting.**";
+
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) peers: Vec<Measured>,
@@ -121,11 +125,12 @@ impl Report {
             (all + run.gateway_core.all + run.load_core.all, stolen + run.gateway_core.stolen + run.load_core.stolen)
         });
         // Where no spinner ran: whatever else the gateway's core did was not the gateway.
-        let loaded = runs().filter(|(test, run)| matches!(test, Test::Thr | Test::Sse) && run.cpu.total() > 0.0);
-        let foreign = Spread::of(loaded.map(|(_, run)| {
-            let idle = run.gateway_core.free - run.gateway_core.nice;
-            (1.0 - (idle + run.cpu.total()) / run.gateway_core.all).max(0.0) * 100.0
-        }));
+        let loaded = runs().filter(|(test, run)| !test.needs_awake_cores() && run.cpu.total() > 0.0);
+        let foreign =
+            Spread::of(loaded.map(|(_, run)| {
+                (1.0 - (run.gateway_core.free + run.cpu.total()) / run.gateway_core.all).max(0.0) * 100.0
+            }));
+        let quiet = foreign.as_ref().is_none_or(|share| share.most <= FOREIGN_WORK_PERCENT);
         self.machine = format!(
             "{model}, {cores} cores, Linux {}, {}{versions}; {} rounds of {} s, {:.0} s in all; stolen by the hypervisor {:.1} %, other work on the gateway's core {} %",
             kernel.trim(),
@@ -136,6 +141,9 @@ impl Report {
             stolen / f64::max(all, 1e-9) * 100.0,
             foreign.map_or_else(|| "?".to_owned(), |share| share.show(0)),
         );
+        if !quiet {
+            self.notes.insert(0, DISTURBED.to_owned());
+        }
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -247,13 +255,15 @@ pub(crate) fn progress(test: Test, peer: &str, run: &Figures) -> String {
     let unit = if run.events > 0 { "event" } else { "request" };
     let rate = run.events.max(run.answers) as f64 / run.seconds.max(1e-9);
     let mut line = format!(
-        "{:5} {peer:8} {rate:8.0} {unit}s/s, p50 {:.0} µs, {:.2} CPU µs per {unit}, gateway core {:.0} %, load core {:.0} %",
+        "{:5} {peer:8} {rate:8.0} {unit}s/s, p50 {:.0} µs, {:.2} CPU µs per {unit}",
         test.name(),
         run.latency[0],
         test.cpu_us(run),
-        run.gateway_core.busy_share() * 100.0,
-        run.load_core.busy_share() * 100.0,
     );
+    if !test.needs_awake_cores() {
+        let (gateway, load) = (run.gateway_core.busy_share() * 100.0, run.load_core.busy_share() * 100.0);
+        write!(line, ", gateway core {gateway:.0} %, load core {load:.0} %").ok();
+    }
     if let Some(error) = &run.first_error {
         write!(line, ", {} ERRORS, the first: {error}", run.errors).ok();
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{FAILED, log, serve};
+use super::{FAILED, key, log, serve};
 use crate::{
     config::{Config, Environment},
     export::table,
@@ -13,6 +13,9 @@ use crate::{
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
+    /// Address and port to serve on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:4000", value_name = "ADDRESS")]
+    listen: std::net::SocketAddr,
     #[command(flatten)]
     log: log::LogArgs,
 }
@@ -20,8 +23,12 @@ pub(super) struct DemoArgs {
 /// Serves the demo until a signal.
 pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Write) -> u8 {
     log::start(&args.log);
-    let (loaded, key) = match Config::demo(environment) {
-        Ok(demo) => demo,
+    let Some(key) = key::fresh() else {
+        let _unwritable = writeln!(err, "the operating system gives no random numbers").is_err();
+        return FAILED;
+    };
+    let mut loaded = match Config::demo(environment, &key) {
+        Ok(loaded) => loaded,
         Err(error) => {
             let _unwritable = writeln!(err, "{error}").is_err();
             return FAILED;
@@ -30,7 +37,8 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let mut exports = table::Table::new(&loaded.config.telemetry);
+    loaded.config.server.listen = args.listen;
+    let mut exports = table::Table::default();
     serve::until_signal(
         &loaded.config,
         |address| say(&welcome(&address.to_string(), &key)),

@@ -2,11 +2,39 @@
 //!
 //! Owns parsing, validation and secrets. Opens no socket and knows nothing of requests.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
-
-pub use self::secret::Secret;
-
+mod environment;
+mod file;
+mod otel_env;
+mod problem;
+mod reference;
+mod resolve;
 mod secret;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use self::{environment::Environment, problem::ConfigError, secret::Secret, telemetry::Setting};
+use self::{
+    file::File,
+    otel_env::OtelEnv,
+    problem::{Problems, did_you_mean},
+    reference::Resolver,
+    resolve::Resolve,
+};
+
+/// Largest configuration file.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Where a configuration is looked for when none is named, in this order.
+const PLACES: [&str; 2] = ["tollgate.toml", "/etc/tollgate/tollgate.toml"];
 
 /// Everything the program is told, validated: every reference inside it resolves.
 #[derive(Debug, Clone)]
@@ -122,4 +150,91 @@ pub struct OtlpEndpoint {
     pub target: String,
     /// Which setting it came from, for messages: a variable or `telemetry.endpoint`.
     pub source: String,
+}
+
+/// A configuration, and what the operator should know about it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// The file it came from.
+    pub file: PathBuf,
+    pub warnings: Vec<String>,
+    /// The effective telemetry settings and their sources.
+    pub settings: Vec<Setting>,
+}
+
+impl Config {
+    /// Reads the file at `path`, or at the first of `$TOLLGATE_CONFIG`, `./tollgate.toml` and
+    /// `/etc/tollgate/tollgate.toml`, and resolves it.
+    pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, ConfigError> {
+        let path = match path.or(environment.get("TOLLGATE_CONFIG").map(Path::new)) {
+            Some(path) => path,
+            None => PLACES.iter().map(Path::new).find(|place| place.exists()).ok_or_else(|| {
+                ConfigError::plain(
+                    "no configuration: looked for $TOLLGATE_CONFIG, ./tollgate.toml and /etc/tollgate/tollgate.toml.\n\
+                     `tollgate init` writes one to start from; -c FILE names another; `tollgate demo` needs none",
+                )
+            })?,
+        };
+        let unreadable = |error| ConfigError::plain(format!("cannot read {}: {error}", path.display()));
+        let length = fs::metadata(path).map_err(unreadable)?.len();
+        if length > FILE_BYTES_MAX {
+            return Err(ConfigError::plain(format!("{} is larger than 4 MiB", path.display())));
+        }
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(path, &text, environment)
+    }
+
+    /// Resolves the text of a file; `path` is for messages and relative paths.
+    pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
+        let mut problems = Problems::of(path, text);
+        let file: File = match toml::from_str(text) {
+            Ok(file) => file,
+            Err(error) => {
+                problems.add(error.span().unwrap_or(0..0), explain(error.message()));
+                return Err(match problems.unless_any(()) {
+                    Err(error) => error,
+                    Ok(()) => ConfigError::plain("the file cannot be read"),
+                });
+            }
+        };
+        let mut warnings = Vec::new();
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let resolver = Resolver { environment, folder };
+        let mut resolve = Resolve { problems: &mut problems, warnings: &mut warnings, resolver };
+        let server = resolve.server(&file.server);
+        let providers = resolve.providers(&file.providers);
+        let models = resolve.models(&file.models, &providers);
+        let keys = resolve.keys(&file.keys, &models);
+        let mut env = OtelEnv::new(environment);
+        let (telemetry, settings) = telemetry::resolve(&file.telemetry, &mut env, &mut resolve)?;
+        warnings.append(&mut env.warnings);
+        let config = Self { server, providers, models, keys, telemetry };
+        problems.unless_any(Loaded { config, file: path.to_owned(), warnings, settings })
+    }
+
+    /// The configuration of `tollgate demo`: the built-in provider, and `key` as the client key.
+    pub fn demo(environment: &Environment, key: &str) -> Result<Loaded, ConfigError> {
+        let text = format!(
+            "[providers.echo]\nkind = \"echo\"\ndelay = \"30ms\"\n\
+             [models.echo]\ndeployments = [{{ provider = \"echo\" }}]\n\
+             [[keys]]\nname = \"demo\"\nkey = \"{key}\"\n[telemetry]\ninterval = \"5s\"\n"
+        );
+        let mut loaded = Self::parse(Path::new("demo"), &text, environment)?;
+        // The specification's default endpoint is for programs that were told to export; the demo
+        // pushes when it is.
+        if loaded.settings.iter().any(|setting| setting.name == "endpoint" && setting.source == "default") {
+            loaded.config.telemetry.endpoint = None;
+        }
+        Ok(loaded)
+    }
+}
+
+/// A TOML error in our words, with a guess at what an unknown key was meant to be.
+fn explain(message: &str) -> String {
+    let message = message.trim_end();
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
+    let Some((wrong, expected)) = rest.split_once('`') else { return message.to_owned() };
+    let known = expected.split('`').skip(1).step_by(2);
+    format!("unknown key `{wrong}`{expected}{}", did_you_mean(wrong, known))
 }

@@ -89,3 +89,83 @@ impl Announcer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn failed(error: ErrorType, case: &'static str) -> Delivery {
+        Delivery::Failed { error, case, sentence: format!("because of {case}") }
+    }
+
+    /// What is logged for these deliveries, one every 15 s.
+    async fn told(deliveries: impl IntoIterator<Item = Delivery>) -> Vec<String> {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .with_target(false)
+            .without_time()
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let mut announcer = Announcer::default();
+        for (number, delivery) in (1..).zip(deliveries) {
+            let elapsed = Duration::ZERO;
+            let url = Some("http://p".into());
+            announcer.hear(&Report { number, points: 57, bytes: 9_000, attempts: 1, elapsed, url, delivery });
+            tokio::time::advance(Duration::from_secs(15)).await;
+        }
+        let written = log.0.lock().unwrap().clone();
+        String::from_utf8(written).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn success_is_told_once() {
+        let lines = told(vec![Delivery::Accepted; 1_000]).await;
+        assert_eq!(lines, [r#"INFO metrics are being exported endpoint="http://p" points=57 bytes=9000"#]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_is_repeated_every_ten_minutes_with_a_count() {
+        let an_hour = vec![failed(ErrorType::Connect, "connection_refused"); 240];
+        let lines = told(an_hour.into_iter().chain([Delivery::Accepted])).await;
+        assert_eq!(lines.len(), 7, "{lines:#?}");
+        assert_eq!(
+            lines[0],
+            r#"WARN metrics were not exported: because of connection_refused error.type="connect" points=57 repeated=0"#
+        );
+        assert!(lines[1..6].iter().all(|line| line.contains("repeated=40")), "{lines:#?}");
+        assert!(lines[6].contains("INFO metrics are exported again"), "{lines:#?}");
+        assert!(lines[6].ends_with("troubled_exports=240"), "{lines:#?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_trouble_is_told_at_once() {
+        let same_status =
+            [failed(ErrorType::BadRequest, "out_of_order"), failed(ErrorType::BadRequest, "out_of_bounds")];
+        assert_eq!(told(same_status).await.len(), 2);
+        let same_case = [failed(ErrorType::BadGateway, "proxy"), failed(ErrorType::GatewayTimeout, "proxy")];
+        assert_eq!(told(same_case).await.len(), 2);
+        let held = [failed(ErrorType::ServiceUnavailable, "x"), Delivery::Held(Duration::ZERO), Delivery::Off];
+        assert_eq!(told(held).await.len(), 1);
+    }
+}

@@ -61,7 +61,7 @@ impl Destination {
         number: u64,
         source: &mut Source,
         pool: &Pool,
-        bounds: Bounds,
+        bounds: Bounds<'_>,
     ) -> (Snapshot, Report) {
         let started = Instant::now();
         let hold = self.not_before.map(|moment| moment.saturating_duration_since(started));
@@ -72,7 +72,7 @@ impl Destination {
             return (reading.snapshot, report);
         }
         let (receiver, instruments, timeout) = (&self.receiver, &self.instruments, self.timeout);
-        let (reading, delivered) = retry::deliver(bounds.retry_until, async || {
+        let (reading, delivered) = retry::deliver(bounds.retry_until, bounds.hurry, async || {
             instruments.observe();
             let reading = source.read();
             instruments.sending(reading.snapshot.points());

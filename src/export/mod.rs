@@ -21,7 +21,10 @@ pub mod table;
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
+};
 
 pub use answer::ErrorType;
 
@@ -89,13 +92,25 @@ pub enum Delivery {
     },
 }
 
+impl Delivery {
+    /// Whether the receiver took the export, or there is none.
+    fn arrived(&self) -> bool {
+        match self {
+            Self::Off | Self::Accepted | Self::Partial { .. } => true,
+            Self::Held(_) | Self::Failed { .. } => false,
+        }
+    }
+}
+
 /// How long an export may take.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+struct Bounds<'a> {
     /// No retry starts at or after it.
     retry_until: Instant,
     /// The export is over at this time, whatever happens.
     end: Instant,
+    /// Ends a pause before a retry, and with it the export.
+    hurry: &'a Notify,
 }
 
 impl Exporter {
@@ -118,17 +133,18 @@ impl Exporter {
     /// `LocalSet`. Returns at most 5 s after `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>, mut observe: impl FnMut(&Snapshot, &Report)) {
         let pool = self.pool();
-        let last_export = LAST_EXPORT_MAX.min(self.timeout);
+        let (interval, last_export) = (self.interval, LAST_EXPORT_MAX.min(self.timeout));
         let mut shutdown = pin!(shutdown);
-        let mut ticks = interval_at(Instant::now() + self.interval.min(FIRST_EXPORT), self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut due = Instant::now() + interval.min(FIRST_EXPORT);
+        let mut arrived = true;
+        let hurry = Notify::new();
         let end = loop {
-            let due = tokio::select! {
+            tokio::select! {
                 biased;
                 () = &mut shutdown => break Instant::now() + last_export,
-                due = ticks.tick() => due,
-            };
-            let bounds = Bounds { retry_until: due + self.interval, end: Instant::now() + self.timeout };
+                () = sleep_until(due) => {}
+            }
+            let bounds = Bounds { retry_until: due + interval, end: Instant::now() + self.timeout, hurry: &hurry };
             let mut export = pin!(self.export(&pool, bounds));
             let (done, end) = tokio::select! {
                 biased;
@@ -137,21 +153,26 @@ impl Exporter {
                     // What is under way gets half of the time that is left: sent beside it, the
                     // last export could overtake it.
                     let end = Instant::now() + last_export;
+                    hurry.notify_one();
                     (timeout_at(end - last_export / 2, export).await.ok(), Some(end))
                 }
             };
+            arrived = done.as_ref().is_some_and(|(_, report)| report.delivery.arrived());
             if let Some((snapshot, report)) = done {
                 observe(&snapshot, &report);
             }
             if let Some(end) = end {
                 break end;
             }
+            due = next_tick(due, interval, Instant::now());
         };
         if let Some(destination) = &mut self.destination {
             // A pause that the receiver asked for ends here: there is no later.
             destination.hold_no_longer();
         }
-        let (snapshot, report) = self.export(&pool, Bounds { retry_until: end, end }).await;
+        // A receiver that was dead before gets one chance: nobody waits for a process to end in vain.
+        let retry_until = if arrived { end } else { Instant::now() };
+        let (snapshot, report) = self.export(&pool, Bounds { retry_until, end, hurry: &Notify::new() }).await;
         observe(&snapshot, &report);
     }
 
@@ -159,14 +180,14 @@ impl Exporter {
     pub async fn once(mut self) -> (Snapshot, Report) {
         let pool = self.pool();
         let now = Instant::now();
-        self.export(&pool, Bounds { retry_until: now, end: now + self.timeout }).await
+        self.export(&pool, Bounds { retry_until: now, end: now + self.timeout, hurry: &Notify::new() }).await
     }
 
     fn pool(&self) -> Pool {
         self.destination.as_ref().map_or_else(|| Pool::new(None), Destination::pool)
     }
 
-    async fn export(&mut self, pool: &Pool, bounds: Bounds) -> (Snapshot, Report) {
+    async fn export(&mut self, pool: &Pool, bounds: Bounds<'_>) -> (Snapshot, Report) {
         self.exports += 1;
         if let Some(destination) = &mut self.destination {
             return destination.export(self.exports, &mut self.source, pool, bounds).await;
@@ -174,5 +195,73 @@ impl Exporter {
         let reading = self.source.read();
         let report = Report::new(self.exports, &reading, None, Delivery::Off);
         (reading.snapshot, report)
+    }
+}
+
+/// The first tick after `now`. Ticks that passed meanwhile are skipped: an export that was late
+/// has what they would have had. (tokio's `Interval` would catch up with one of them at once.)
+fn next_tick(due: Instant, interval: Duration, now: Instant) -> Instant {
+    let passed = now.saturating_duration_since(due).as_nanos() / interval.as_nanos().max(1);
+    due + interval.saturating_mul(u32::try_from(passed + 1).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn telemetry(interval: Duration) -> Telemetry {
+        Telemetry {
+            endpoint: None,
+            headers: Vec::new(),
+            gzip: false,
+            timeout: None,
+            interval,
+            export_timeout: None,
+            certificate: None,
+            resource: Vec::new(),
+        }
+    }
+
+    /// When each export started, for a process that lives this long.
+    async fn starts(interval: Duration, lifetime: Duration) -> Vec<Duration> {
+        let exporter = Exporter::new(Registry::new(), &telemetry(interval)).unwrap();
+        let start = Instant::now();
+        let starts = RefCell::default();
+        let observe = |_: &_, _: &_| Vec::push(&mut starts.borrow_mut(), start.elapsed());
+        exporter.run(tokio::time::sleep(lifetime), observe).await;
+        starts.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn exports_start_early_then_at_every_interval_and_at_the_end() {
+        let seconds =
+            |starts: Vec<Duration>| starts.iter().map(|start| start.as_secs_f64().round()).collect::<Vec<_>>();
+        let long = starts(Duration::from_secs(15), Duration::from_secs(40)).await;
+        assert_eq!(seconds(long), [1.0, 16.0, 31.0, 40.0]);
+        let at_once = starts(Duration::from_secs(15), Duration::ZERO).await;
+        assert_eq!(seconds(at_once), [0.0]);
+        let short = starts(Duration::from_millis(250), Duration::from_millis(1_100)).await;
+        assert_eq!(short.len(), 5);
+    }
+
+    #[test]
+    fn a_late_export_skips_the_ticks_it_missed() {
+        let due = Instant::now();
+        let interval = Duration::from_secs(15);
+        let next = |late: u64| (next_tick(due, interval, due + Duration::from_secs(late)) - due).as_secs();
+        assert_eq!([next(0), next(14), next(15), next(44), next(46)], [15, 15, 30, 45, 60]);
+    }
+
+    #[test]
+    fn timestamps_are_a_millisecond_apart_at_least() {
+        let mut source = Source::new(Registry::new(), &telemetry(Duration::from_secs(15)));
+        let mut last = 0;
+        for _ in 0..100 {
+            let time = source.read().snapshot.time_nanos;
+            assert!(time >= last + 1_000_000, "{time} after {last}");
+            last = time;
+        }
     }
 }

@@ -6,7 +6,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::answer::{Answer, Failure};
 
@@ -27,8 +30,12 @@ pub(super) struct Delivered {
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or its next try would start at `until` or later.
-/// What the last attempt sent is returned beside its answer.
-pub(super) async fn deliver<T>(until: Instant, mut attempt: impl AsyncFnMut() -> (T, Answer)) -> (T, Delivered) {
+/// What the last attempt sent is returned beside its answer. `hurry` ends the pauses.
+pub(super) async fn deliver<T>(
+    until: Instant,
+    hurry: &Notify,
+    mut attempt: impl AsyncFnMut() -> (T, Answer),
+) -> (T, Delivered) {
     let mut backoff = Backoff::default();
     let mut attempts = 0;
     loop {
@@ -45,12 +52,15 @@ pub(super) async fn deliver<T>(until: Instant, mut attempt: impl AsyncFnMut() ->
             None => pause,
         };
         let again = Instant::now() + wait;
+        let not_before = asked.map(|asked| Instant::now() + asked);
         if again >= until {
-            let not_before = asked.map(|asked| Instant::now() + asked);
             return (sent, Delivered { answer, attempts, not_before });
         }
         tracing::debug!(?answer, ?wait, "export is tried again");
-        sleep_until(again).await;
+        tokio::select! {
+            () = sleep_until(again) => {}
+            () = hurry.notified() => return (sent, Delivered { answer, attempts, not_before }),
+        }
     }
 }
 
@@ -94,7 +104,12 @@ impl Backoff {
 
 /// A number in `0.0..1.0`; without a source of randomness, the middle.
 fn random() -> f64 {
-    getrandom::u32().map_or(0.5, |bits| f64::from(bits) / (f64::from(u32::MAX) + 1.0))
+    use ring::rand::{SecureRandom as _, SystemRandom};
+    let mut bits = [0; 4];
+    match SystemRandom::new().fill(&mut bits) {
+        Ok(()) => f64::from(u32::from_ne_bytes(bits)) / (f64::from(u32::MAX) + 1.0),
+        Err(_) => 0.5,
+    }
 }
 
 /// The pause that a `Retry-After` header asks for: seconds or a date (RFC 9110 §10.2.3).
@@ -123,7 +138,7 @@ mod tests {
     async fn run(until: Duration, answers: &[Answer]) -> (Delivered, Vec<Duration>) {
         let start = Instant::now();
         let mut tries = Vec::new();
-        let (last, delivered) = deliver(start + until, async || {
+        let (last, delivered) = deliver(start + until, &Notify::new(), async || {
             tries.push(start.elapsed());
             (tries.len(), answers.get(tries.len() - 1).or(answers.last()).unwrap().clone())
         })
@@ -200,6 +215,20 @@ mod tests {
         let (_, tries) = run(Duration::from_secs(15), &[refused(503, Some(Duration::ZERO))]).await;
         assert_eq!(tries[1], Duration::ZERO);
         assert!(tries.len() < 100, "{} tries", tries.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hurry_ends_the_pause() {
+        let start = Instant::now();
+        let hurry = Notify::new();
+        let hour = Duration::from_secs(3_600);
+        let attempt = async || ((), refused(503, Some(hour / 30)));
+        let soon = async {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            hurry.notify_one();
+        };
+        let ((_, delivered), ()) = tokio::join!(deliver(start + hour, &hurry, attempt), soon);
+        assert_eq!((delivered.attempts, start.elapsed()), (1, Duration::from_secs(7)));
     }
 
     #[test]

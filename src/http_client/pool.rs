@@ -118,7 +118,7 @@ impl Pool {
         };
         let stream = connect(origin, tls, limit).await?;
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Error::from_hyper(&error))?;

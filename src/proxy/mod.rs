@@ -25,6 +25,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use self::body::{Body, BrokenOff};
 use self::{attempt::Attempt, record::Record, request::ModelRequest};
@@ -199,7 +200,7 @@ impl RequestIds {
     pub fn new() -> Self {
         let mut random = [0; 8];
         // Without randomness the ids are still unique within the thread.
-        let _unseeded = getrandom::fill(&mut random).is_err();
+        let _unseeded = SystemRandom::new().fill(&mut random).is_err();
         let [a, b, c, d, e, f, g, h] = random;
         Self { prefix: u32::from_be_bytes([a, b, c, d]), next: Cell::new(u32::from_be_bytes([e, f, g, h])) }
     }

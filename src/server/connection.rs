@@ -9,8 +9,11 @@ use tokio::{net::TcpStream, sync::watch};
 use super::Phase;
 use crate::proxy::{self, Worker};
 
-/// Largest request head, and what hyper may buffer of a slow reader.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Largest request head.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What hyper may buffer of a connection: its default of 400 KiB would be held per slow reader.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves requests until the client leaves or the drain is over.
 pub(super) async fn serve(
@@ -31,7 +34,8 @@ pub(super) async fn serve(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
-            .max_buf_size(HEAD_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(socket), service)
     );
     let ended = loop {

@@ -8,13 +8,16 @@ mod connection;
 mod listener;
 
 use std::{
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener},
+    pin::{Pin, pin},
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -26,6 +29,9 @@ use tokio::{
 };
 
 use crate::{config, gateway::Gateway, http_client::Pool, proxy};
+
+/// Longest wait for connections that are being cut.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
 
 /// How far the shutdown is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +84,12 @@ impl Server {
 
     /// Waits until a worker ends, which none does while serving.
     pub async fn failed(&mut self) {
-        if let Some(worker) = self.workers.first_mut() {
-            let _ended = worker.await.is_ok();
-        }
+        let workers = &mut self.workers;
+        poll_fn(|cx| {
+            let ended = workers.iter_mut().any(|worker| Pin::new(worker).poll(cx).is_ready());
+            if ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Stops accepting, lets requests finish within `limit` or until `hurry`, then cuts what is
@@ -89,18 +98,22 @@ impl Server {
         self.ready.store(false, Relaxed);
         self.phase.send_replace(Phase::Draining);
         let mut workers = self.workers;
-        let finished = async {
+        let mut finished = pin!(async {
             for worker in &mut workers {
                 // An error says that the worker is gone, which is as good.
                 let _gone = worker.await.is_err();
             }
-        };
+        });
         let in_time = tokio::select! {
-            () = finished => true,
+            () = &mut finished => true,
             () = tokio::time::sleep(limit) => false,
             () = hurry => false,
         };
-        self.phase.send_replace(Phase::Closing);
+        if !in_time {
+            // Cutting is quick; it is waited for so that the last export knows of it.
+            self.phase.send_replace(Phase::Closing);
+            let _stuck = tokio::time::timeout(CLOSING_MAX, finished).await.is_err();
+        }
         in_time
     }
 }

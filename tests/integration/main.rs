@@ -1,5 +1,8 @@
 //! Behaviour at the edge: configuration + request + provider → exact answer + exact metrics.
 
+
+#![expect(unreachable_pub, reason = "test modules share by `pub`; nothing leaves this binary")]
+
 mod bad_input;
 mod cancel;
 mod fallback;

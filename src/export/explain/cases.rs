@@ -141,6 +141,8 @@ cases! {
         format!("nothing listens there: start the receiver, or correct {}", f.endpoint.source);
     "unresolved": |f| matches!(f.failed(), Some(Failure::Resolve(_))) =>
         format!("check the spelling in {} and this host's DNS", f.endpoint.source);
+    "unreachable_tls": |f| f.endpoint.tls && f.failed() == Some(&Failure::ConnectTimeout) =>
+        format!("a firewall, the wrong address, or a port that does not speak TLS: check {}", f.endpoint.source);
     "unreachable": |f| matches!(f.failed(), Some(Failure::ConnectTimeout | Failure::Unreachable(_))) =>
         format!("a firewall, or the wrong address: check {}", f.endpoint.source);
     "timeout": |f| matches!(f.failed(), Some(Failure::Timeout(_))) =>

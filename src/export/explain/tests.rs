@@ -157,6 +157,7 @@ fn failures() -> Vec<Row> {
         row("connection_refused", url, Answer::Failed(Failure::ConnectionRefused),
             "start the receiver, or correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
         row("unresolved", url, Answer::Failed(Failure::Resolve("Name or service not known".into())), "and this host's DNS"),
+        row("unreachable_tls", "https://c/v1/metrics", Answer::Failed(Failure::ConnectTimeout), "does not speak TLS: check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
         row("unreachable", url, Answer::Failed(Failure::ConnectTimeout), "check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
         row("unreachable", url, Answer::Failed(Failure::Unreachable("No route to host".into())), "check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
         row("timeout", url, Answer::Failed(Failure::Timeout(Duration::from_secs(10))), "sets how long to wait"),

@@ -5,7 +5,7 @@ pub mod client;
 pub mod gateway;
 pub mod provider;
 
-pub use client::{Reply, chat, get, post};
+pub use client::{chat, get, post};
 pub use gateway::Gateway;
 pub use provider::{Provider, Step};
 

@@ -1,3 +1,10 @@
+// The Prometheus that tests/peers/install builds.
+//
+// For another version: cut this file back to the first `require`, name the version there, remove
+// go.sum, and let Go write both anew with no more than the build needs (`go mod tidy` would add
+// service discovery for two dozen clouds):
+//
+//	go build -mod=mod -tags netgo,osusergo,remove_all_sd -o /dev/null github.com/prometheus/prometheus/cmd/prometheus
 module tollgate/tests/peers/prometheus
 
 go 1.26.7

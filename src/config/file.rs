@@ -1,0 +1,88 @@
+//! The TOML file as written. Every table refuses keys it does not know.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::reference::Reference;
+
+/// A table of named things, with the places of their names.
+pub(super) type Named<T> = BTreeMap<Spanned<String>, T>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) providers: Named<Provider>,
+    pub(super) models: Named<Model>,
+    pub(super) keys: Vec<Spanned<Key>>,
+    pub(super) telemetry: Telemetry,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) threads: Option<Spanned<i64>>,
+    pub(super) body_bytes_max: Option<Spanned<Size>>,
+    pub(super) body_timeout: Option<Spanned<String>>,
+    pub(super) head_timeout: Option<Spanned<String>>,
+    pub(super) drain_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Provider {
+    pub(super) kind: Option<Spanned<String>>,
+    pub(super) base_url: Option<Spanned<String>>,
+    pub(super) api_key: Option<Spanned<Reference>>,
+    pub(super) include_usage: Option<bool>,
+    pub(super) connect_timeout: Option<Spanned<String>>,
+    pub(super) first_byte_timeout: Option<Spanned<String>>,
+    pub(super) idle_timeout: Option<Spanned<String>>,
+    pub(super) delay: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) deployments: Spanned<Vec<Deployment>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deployment {
+    pub(super) provider: Spanned<String>,
+    pub(super) model: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) name: Spanned<String>,
+    pub(super) key: Option<Spanned<Reference>>,
+    pub(super) sha256: Option<Spanned<String>>,
+    pub(super) models: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Telemetry {
+    pub(super) endpoint: Option<Spanned<String>>,
+    pub(super) interval: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<String>>,
+    pub(super) headers: Named<Spanned<Reference>>,
+    pub(super) compression: Option<Spanned<String>>,
+    pub(super) certificate: Option<Spanned<String>>,
+    pub(super) service_name: Option<Spanned<String>>,
+    pub(super) resource: Named<Spanned<String>>,
+}
+
+/// Bytes as a number, or as text with a unit.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a size such as \"32MiB\", or bytes as a whole number")]
+pub(super) enum Size {
+    Bytes(u64),
+    Text(String),
+}

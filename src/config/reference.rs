@@ -1,0 +1,106 @@
+//! Secrets by reference: where a credential comes from, so that the file need not hold it.
+
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+
+use super::{Environment, Secret};
+
+/// How a secret is written in the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a string such as \"${NAME}\", or { file = \"…\" }, or { credential = \"…\" }")]
+pub(super) enum Reference {
+    Text(String),
+    File(FileReference),
+    Credential(CredentialReference),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileReference {
+    file: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CredentialReference {
+    credential: String,
+}
+
+/// A resolved secret, and whether it stands in the file itself.
+pub(super) struct Resolved {
+    pub(super) secret: Secret,
+    pub(super) is_literal: bool,
+}
+
+/// Where references lead.
+pub(super) struct Resolver<'a> {
+    pub(super) environment: &'a Environment,
+    /// The folder of the configuration file; relative paths start there.
+    pub(super) folder: &'a Path,
+}
+
+impl Resolver<'_> {
+    /// Follows a reference, or says what is missing. Never shows a value.
+    pub(super) fn resolve(&self, reference: &Reference) -> Result<Resolved, String> {
+        let (value, is_literal) = match reference {
+            Reference::Text(text) => self.text(text)?,
+            Reference::File(FileReference { file }) => (read(&self.folder.join(file))?, false),
+            Reference::Credential(CredentialReference { credential }) => {
+                let folder = self.environment.get("CREDENTIALS_DIRECTORY").ok_or(
+                    "no systemd credentials: $CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it)",
+                )?;
+                (read(&Path::new(folder).join(credential))?, false)
+            }
+        };
+        let value = value.trim_end_matches(['\r', '\n']);
+        if value.is_empty() {
+            return Err("the secret is empty".to_owned());
+        }
+        if !value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            return Err("the secret has characters that no header can carry (control or non-ASCII)".to_owned());
+        }
+        Ok(Resolved { secret: Secret::new(value), is_literal })
+    }
+
+    fn text(&self, text: &str) -> Result<(String, bool), String> {
+        if let Some(name) = text.strip_prefix("os.environ/") {
+            return Ok((self.variable(name, None)?, false));
+        }
+        if !text.contains("${") {
+            return Ok((text.to_owned(), true));
+        }
+        let mut value = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, after) = after.split_once('}').ok_or("`${` is not closed with `}`")?;
+            let (name, default) = match name.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (name, None),
+            };
+            value.push_str(before);
+            value.push_str(&self.variable(name, default)?);
+            rest = after;
+        }
+        value.push_str(rest);
+        Ok((value, false))
+    }
+
+    fn variable(&self, name: &str, default: Option<&str>) -> Result<String, String> {
+        match (self.environment.get(name), default) {
+            (Some(value), _) => Ok(value.to_owned()),
+            (None, Some(default)) => Ok(default.to_owned()),
+            (None, None) => {
+                Err(format!("the environment variable {name} is not set: export it, or put it into the unit's EnvironmentFile"))
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let length = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.len();
+    if length > 64 * 1024 {
+        return Err(format!("{} is larger than 64 KiB, which no credential is", path.display()));
+    }
+    fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}

@@ -1,0 +1,304 @@
+//! From the file as written to the configuration as meant: every value checked, every name found.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use ring::digest;
+use toml::Spanned;
+
+use super::{
+    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, Server, file,
+    problem::{Problems, did_you_mean},
+    reference::Resolver,
+    value,
+};
+
+/// Most worker threads.
+const THREADS_MAX: i64 = 256;
+/// Longest model name, in bytes; a client's request may not carry a longer one either.
+const MODEL_NAME_MAX: usize = 128;
+/// Longest name of a key or provider, in bytes: they are attribute values.
+const NAME_MAX: usize = 64;
+/// Shortest client key that is accepted, in bytes.
+const KEY_BYTES_MIN: usize = 8;
+/// Shorter client keys are warned about: they can be guessed.
+const KEY_BYTES_SAFE: usize = 20;
+
+/// Resolves one file, collecting problems and warnings.
+pub(super) struct Resolve<'a, 'text> {
+    pub(super) problems: &'a mut Problems<'text>,
+    pub(super) warnings: &'a mut Vec<String>,
+    pub(super) resolver: Resolver<'a>,
+}
+
+impl Resolve<'_, '_> {
+    pub(super) fn server(&mut self, server: &file::Server) -> Server {
+        let listen = self.parse(server.listen.as_ref(), "127.0.0.1:4000", |text| {
+            let wrong = |_| format!("{text:?} is not an address and port, such as \"127.0.0.1:4000\" or \"[::]:4000\"");
+            text.parse::<SocketAddr>().map_err(wrong)
+        });
+        let threads = match &server.threads {
+            None => 0,
+            Some(threads) if (0..=THREADS_MAX).contains(threads.get_ref()) => *threads.get_ref(),
+            Some(threads) => {
+                let message = format!("threads has to be from 0 (one per core) to {THREADS_MAX}, not {}", threads.get_ref());
+                self.problems.add(threads.span(), message);
+                0
+            }
+        };
+        Server {
+            listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4000))),
+            threads: match usize::try_from(threads) {
+                Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
+                Ok(threads) => threads,
+            },
+            body_bytes_max: self.size(server.body_bytes_max.as_ref(), 32 << 20),
+            body_timeout: self.duration(server.body_timeout.as_ref(), "15s"),
+            head_timeout: self.duration(server.head_timeout.as_ref(), "75s"),
+            drain_timeout: self.duration(server.drain_timeout.as_ref(), "120s"),
+        }
+    }
+
+    pub(super) fn providers(&mut self, providers: &file::Named<file::Provider>) -> Vec<Provider> {
+        providers.iter().map(|(name, provider)| self.provider(name, provider)).collect()
+    }
+
+    fn provider(&mut self, name: &Spanned<String>, provider: &file::Provider) -> Provider {
+        self.name("provider", name, NAME_MAX);
+        let kind = self.parse(provider.kind.as_ref(), "openai", |kind| match kind {
+            "openai" => Ok(ProviderKind::Openai),
+            "echo" => Ok(ProviderKind::Echo),
+            "anthropic" | "azure" | "gemini" => {
+                Err(format!("kind {kind:?} is not supported yet; use \"openai\" for an OpenAI-compatible endpoint"))
+            }
+            _ => Err(format!("kind {kind:?} is not known: expected \"openai\" or \"echo\"")),
+        });
+        let kind = kind.unwrap_or(ProviderKind::Openai);
+        let base_url = provider.base_url.as_ref().and_then(|url| self.parse(Some(url), "", value::base_url));
+        match (kind, &provider.base_url) {
+            (ProviderKind::Openai, None) => {
+                let message = format!(
+                    "provider {:?} has no base_url: add one, such as base_url = \"https://api.openai.com/v1\"",
+                    name.get_ref()
+                );
+                self.problems.add(name.span(), message);
+            }
+            (ProviderKind::Echo, Some(url)) => {
+                self.problems.add(url.span(), "a provider of kind \"echo\" is built in: it takes no base_url");
+            }
+            (ProviderKind::Openai, Some(_)) | (ProviderKind::Echo, None) => {}
+        }
+        if let (ProviderKind::Openai, Some(delay)) = (kind, &provider.delay) {
+            self.problems.add(delay.span(), "delay is for providers of kind \"echo\" only");
+        }
+        let api_key = provider.api_key.as_ref().and_then(|reference| {
+            if kind == ProviderKind::Echo {
+                self.problems.add(reference.span(), "a provider of kind \"echo\" is built in: it takes no api_key");
+                return None;
+            }
+            let resolved = self.secret(reference)?;
+            if resolved.is_literal {
+                let name = name.get_ref();
+                self.warnings.push(format!("providers.{name}.api_key stands in the file; \"${{NAME}}\" or {{ file = \"…\" }} keeps it out"));
+            }
+            Some(resolved.secret)
+        });
+        if let (Some(url), Some(_)) = (&base_url, &api_key)
+            && !url.tls
+            && !is_loopback(url)
+        {
+            let name = name.get_ref();
+            self.warnings.push(format!("providers.{name}: the provider key is sent without TLS to {}", url.host));
+        }
+        Provider {
+            name: name.get_ref().clone(),
+            kind,
+            base_url,
+            api_key,
+            include_usage: provider.include_usage.unwrap_or(true),
+            connect_timeout: self.duration(provider.connect_timeout.as_ref(), "5s"),
+            first_byte_timeout: self.duration(provider.first_byte_timeout.as_ref(), "300s"),
+            idle_timeout: self.duration(provider.idle_timeout.as_ref(), "120s"),
+            echo_delay: self.parse(provider.delay.as_ref(), "0ms", value::duration).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn models(&mut self, models: &file::Named<file::Model>, providers: &[Provider]) -> Vec<Model> {
+        let mut resolved = Vec::with_capacity(models.len());
+        for (name, model) in models {
+            self.name("model", name, MODEL_NAME_MAX);
+            if model.deployments.get_ref().is_empty() {
+                let message = "deployments is empty: name at least one, such as { provider = \"openai\" }";
+                self.problems.add(model.deployments.span(), message);
+            }
+            let mut deployments = Vec::new();
+            for deployment in model.deployments.get_ref() {
+                if let Some(upstream) = &deployment.model {
+                    self.name("model", upstream, MODEL_NAME_MAX);
+                }
+                let wanted = deployment.provider.get_ref();
+                match providers.iter().position(|provider| provider.name == *wanted) {
+                    Some(provider) => {
+                        let model = deployment.model.as_ref().unwrap_or(name).get_ref().clone();
+                        deployments.push(Deployment { provider, model });
+                    }
+                    None => {
+                        let known = providers.iter().map(|provider| provider.name.as_str());
+                        let message = format!(
+                            "provider {wanted:?} is not configured: expected {}{}",
+                            list(known.clone(), "a [providers.NAME] table"),
+                            did_you_mean(wanted, known)
+                        );
+                        self.problems.add(deployment.provider.span(), message);
+                    }
+                }
+            }
+            resolved.push(Model { name: name.get_ref().clone(), deployments });
+        }
+        if resolved.is_empty() {
+            self.problems.add(0..0, "no models: add a [models.NAME] table, such as [models.gpt-4o-mini]");
+        }
+        resolved
+    }
+
+    pub(super) fn keys(&mut self, keys: &[Spanned<file::Key>], models: &[Model]) -> Vec<Key> {
+        let mut resolved: Vec<Key> = Vec::with_capacity(keys.len());
+        let mut by_digest: HashMap<[u8; 32], String> = HashMap::new();
+        for entry in keys {
+            let key = entry.get_ref();
+            let name = key.name.get_ref();
+            self.name("key", &key.name, NAME_MAX);
+            if resolved.iter().any(|other| other.name == *name) {
+                self.problems.add(key.name.span(), format!("there is another key named {name:?}: metrics could not tell them apart"));
+            }
+            let Some(sha256) = self.digest(entry) else { continue };
+            if let Some(other) = by_digest.insert(sha256, name.clone()) {
+                self.problems.add(key.name.span(), format!("keys {other:?} and {name:?} are the same key"));
+            }
+            let models = key.models.as_ref().map(|wanted| self.key_models(wanted, models));
+            resolved.push(Key { name: name.clone(), sha256, models });
+        }
+        if keys.is_empty() {
+            self.problems.add(0..0, "no client keys: nobody could use this gateway; `tollgate key new` prints a [[keys]] entry");
+        }
+        resolved
+    }
+
+    fn key_models(&mut self, wanted: &[Spanned<String>], models: &[Model]) -> Vec<usize> {
+        let mut allowed = Vec::with_capacity(wanted.len());
+        for name in wanted {
+            match models.iter().position(|model| model.name == *name.get_ref()) {
+                Some(model) => allowed.push(model),
+                None => {
+                    let known = models.iter().map(|model| model.name.as_str());
+                    let message = format!(
+                        "model {:?} is not configured: expected {}{}",
+                        name.get_ref(),
+                        list(known.clone(), "a [models.NAME] table"),
+                        did_you_mean(name.get_ref(), known)
+                    );
+                    self.problems.add(name.span(), message);
+                }
+            }
+        }
+        allowed.sort_unstable();
+        allowed.dedup();
+        allowed
+    }
+
+    fn digest(&mut self, entry: &Spanned<file::Key>) -> Option<[u8; 32]> {
+        let key = entry.get_ref();
+        match (&key.key, &key.sha256) {
+            (None, Some(sha256)) => self.parse(Some(sha256), "", value::sha256),
+            (Some(reference), None) => {
+                let secret = self.secret(reference)?.secret;
+                let length = secret.expose().len();
+                if length < KEY_BYTES_MIN {
+                    let message = format!("the client key has {length} bytes; it needs at least {KEY_BYTES_MIN}; `tollgate key new` makes one");
+                    self.problems.add(reference.span(), message);
+                } else if length < KEY_BYTES_SAFE {
+                    self.warnings.push(format!("the client key {:?} is short enough to be guessed; `tollgate key new` makes one", key.name.get_ref()));
+                }
+                <[u8; 32]>::try_from(digest::digest(&digest::SHA256, secret.expose().as_bytes()).as_ref()).ok()
+            }
+            (Some(_), Some(sha256)) => {
+                self.problems.add(sha256.span(), "a key has either `key` or `sha256`, not both");
+                None
+            }
+            (None, None) => {
+                self.problems.add(key.name.span(), "a key needs `key` or `sha256`; `tollgate key new` prints both");
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, reference: &Spanned<super::reference::Reference>) -> Option<super::reference::Resolved> {
+        match self.resolver.resolve(reference.get_ref()) {
+            Ok(resolved) => Some(resolved),
+            Err(message) => {
+                self.problems.add(reference.span(), message);
+                None
+            }
+        }
+    }
+
+    fn name(&mut self, what: &str, name: &Spanned<String>, bytes_max: usize) {
+        if let Err(message) = value::name(what, name.get_ref(), bytes_max) {
+            self.problems.add(name.span(), message);
+        }
+    }
+
+    /// A duration that may not be zero.
+    pub(super) fn duration(&mut self, text: Option<&Spanned<String>>, default: &str) -> Duration {
+        let parsed = self.parse(text, default, |text| match value::duration(text)? {
+            Duration::ZERO => Err("a duration of zero makes no sense here".to_owned()),
+            duration => Ok(duration),
+        });
+        parsed.unwrap_or_default()
+    }
+
+    fn size(&mut self, size: Option<&Spanned<file::Size>>, default: usize) -> usize {
+        let Some(size) = size else { return default };
+        let parsed = match size.get_ref() {
+            file::Size::Bytes(bytes) => usize::try_from(*bytes).map_err(|error| error.to_string()),
+            file::Size::Text(text) => value::size(text),
+        };
+        match parsed {
+            Ok(0) => self.problems.add(size.span(), "a size of zero makes no sense here"),
+            Ok(bytes) => return bytes,
+            Err(message) => self.problems.add(size.span(), message),
+        }
+        default
+    }
+
+    /// Parses a value or its default; `None` after a problem.
+    pub(super) fn parse<T>(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(text.map_or(default, |text| text.get_ref())) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.problems.add(text.map_or(0..0, Spanned::span), message);
+                None
+            }
+        }
+    }
+}
+
+fn is_loopback(url: &BaseUrl) -> bool {
+    let host = url.host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `"a", "b" or "c"`, or what else is expected where there is nothing to list.
+fn list<'a>(names: impl Iterator<Item = &'a str>, otherwise: &str) -> String {
+    let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
+    match names.as_slice() {
+        [] => otherwise.to_owned(),
+        [.., _] if names.len() > 8 => format!("one of the {} configured", names.len()),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}

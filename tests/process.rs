@@ -1,0 +1,220 @@
+//! The program as its user runs it: exit codes, signals, the demo.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const KEY: &str = "tg-process-key";
+
+/// The program, ended when the test is.
+struct Tollgate {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    folder: PathBuf,
+}
+
+impl Drop for Tollgate {
+    fn drop(&mut self) {
+        let _ended = self.child.kill().is_err();
+        let _reaped = self.child.wait().is_err();
+        let _gone = fs::remove_dir_all(&self.folder).is_err();
+    }
+}
+
+impl Tollgate {
+    /// Starts it in a folder of its own, without any configuration from the environment.
+    fn start(name: &str, arguments: &[&str], toml: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = std::env::temp_dir().join(format!("tollgate-process-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        if !toml.is_empty() {
+            fs::write(folder.join("tollgate.toml"), toml).unwrap();
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(arguments)
+            .current_dir(&folder)
+            .env_clear()
+            .env("OTEL_METRICS_EXPORTER", "none")
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (send, lines) = mpsc::channel();
+        let outputs: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for output in outputs {
+            let send = send.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if send.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        Self { child, lines, folder }
+    }
+
+    /// The next line that contains `text`; the lines before it are dropped.
+    fn line_with(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(_) => panic!("no line with {text:?}, only:\n{}", seen.join("\n")),
+            }
+        }
+    }
+
+    /// The address from the log line that says so.
+    fn address(&self) -> SocketAddr {
+        let line: serde_json::Value = serde_json::from_str(&self.line_with("\"serving\"")).unwrap();
+        line["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    fn exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "did not exit");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The built-in provider, an event every `delay`.
+fn echo(delay: &str) -> String {
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 2\n[providers.echo]\nkind = \"echo\"\ndelay = \"{delay}\"\n\
+         [models.echo]\ndeployments = [{{ provider = \"echo\" }}]\n[[keys]]\nname = \"k\"\nkey = \"${{TOLLGATE_KEY}}\"\n"
+    )
+}
+
+/// Sends a streaming chat of as many words and leaves the answer to be read.
+fn stream(address: SocketAddr, words: usize) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let words = vec!["word"; words].join(" ");
+    let body = format!(r#"{{"model":"echo","stream":true,"messages":[{{"role":"user","content":"{words}"}}]}}"#);
+    write!(
+        socket,
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    socket
+}
+
+fn read_to_end(mut socket: TcpStream) -> String {
+    let mut text = Vec::new();
+    let _reset = socket.read_to_end(&mut text).is_err();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn sigterm_lets_streams_finish_and_exits_with_0() {
+    let mut tollgate = Tollgate::start("drain", &["serve"], &echo("20ms"), &[("TOLLGATE_KEY", KEY)]);
+    let address = tollgate.address();
+    let mut socket = stream(address, 40);
+    let mut first = [0; 200];
+    socket.read_exact(&mut first).unwrap();
+    tollgate.signal("TERM");
+    tollgate.line_with("shutting down");
+    let rest = read_to_end(socket);
+    assert!(rest.ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"), "{rest}");
+    assert_eq!(rest.matches("word").count() + String::from_utf8_lossy(&first).matches("word").count(), 40);
+    assert!(tollgate.exit().success());
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_second_signal_cuts_streams_off() {
+    let mut tollgate = Tollgate::start("hurry", &["serve"], &echo("1s"), &[("TOLLGATE_KEY", KEY)]);
+    let mut socket = stream(tollgate.address(), 100);
+    let mut first = [0; 100];
+    socket.read_exact(&mut first).unwrap();
+    tollgate.signal("TERM");
+    tollgate.line_with("shutting down");
+    let signalled = Instant::now();
+    tollgate.signal("INT");
+    assert!(tollgate.exit().success());
+    assert!(signalled.elapsed() < Duration::from_secs(5), "took {:?}", signalled.elapsed());
+    assert!(!read_to_end(socket).ends_with("0\r\n\r\n"), "the stream ended cleanly");
+}
+
+#[test]
+fn a_wrong_configuration_is_exit_code_2_and_names_its_place() {
+    let cases = [
+        ("unknown-key", "[server]\nlisten = \"127.0.0.1:0\"\nthread = 2\n", "tollgate.toml:3:1"),
+        ("missing-variable", &echo("0ms"), "TOLLGATE_KEY"),
+        ("syntax", "[server\n", "tollgate.toml:1:"),
+    ];
+    for (name, toml, expected) in cases {
+        let mut tollgate = Tollgate::start(name, &["serve"], toml, &[]);
+        tollgate.line_with(expected);
+        assert_eq!(tollgate.exit().code(), Some(2), "{name}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let toml = echo("0ms").replace("127.0.0.1:0", &address);
+    let mut tollgate = Tollgate::start("taken", &["serve"], &toml, &[("TOLLGATE_KEY", KEY)]);
+    let line = tollgate.line_with("cannot listen");
+    assert!(line.contains(&address) && line.contains("in use"), "{line}");
+    assert_eq!(tollgate.exit().code(), Some(2));
+}
+
+#[test]
+fn the_demo_prints_a_curl_line_that_works() {
+    let mut tollgate = Tollgate::start("demo", &["demo", "--listen", "127.0.0.1:0"], "", &[]);
+    let url = tollgate.line_with("curl ");
+    let key = tollgate.line_with("Authorization");
+    let address: SocketAddr = url.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let key = key.split("Bearer ").nth(1).unwrap().split('\'').next().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let body = r#"{"model":"echo","stream":true,"messages":[{"role":"user","content":"one two three"}]}"#;
+    write!(
+        socket,
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let answer = read_to_end(socket);
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("three") && answer.contains("[DONE]"), "{answer}");
+    // The tokens show in a later export's table.
+    tollgate.line_with("tollgate.tokens");
+    tollgate.signal("INT");
+    assert!(tollgate.exit().success());
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    for (argument, expected) in [("--version", env!("CARGO_PKG_VERSION")), ("--help", "serve")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg(argument).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains(expected));
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("sevre").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("serve"));
+}
