@@ -88,20 +88,19 @@ fn used_modules(source: &Source) -> Vec<String> {
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + "crate::".len()..];
         if let Some(group) = rest.strip_prefix('{') {
-            let (mut depth, mut name) = (1, String::new());
+            let (mut depth, mut item, mut at_start) = (1, String::new(), true);
             for character in group.chars() {
+                let ends = matches!(character, ':' | ',' | '}');
+                if depth == 1 && at_start && ends && !item.is_empty() {
+                    used.push(std::mem::take(&mut item));
+                }
                 match character {
                     '{' => depth += 1,
                     '}' => depth -= 1,
+                    ',' if depth == 1 => at_start = true,
+                    ':' if depth == 1 => at_start = false,
+                    _ if depth == 1 && at_start && (character.is_alphanumeric() || character == '_') => item.push(character),
                     _ => {}
-                }
-                if depth == 1 && (character.is_alphanumeric() || character == '_') {
-                    name.push(character);
-                } else {
-                    if depth <= 1 && matches!(character, ':' | ',' | '}') && !name.is_empty() && starts_item(group, &name) {
-                        used.push(name.clone());
-                    }
-                    name.clear();
                 }
                 if depth == 0 {
                     break;
@@ -115,11 +114,6 @@ fn used_modules(source: &Source) -> Vec<String> {
     used.sort();
     used.dedup();
     used
-}
-
-/// Whether a name stands at the start of an item of a use group, and not behind `::`.
-fn starts_item(group: &str, name: &str) -> bool {
-    group.match_indices(name).any(|(at, _)| !group[..at].ends_with("::"))
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Every case of the table by an answer that means it.
+
 use std::{collections::HashSet, time::Duration};
 
 use super::*;
