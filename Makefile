@@ -29,7 +29,6 @@ doc:
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
 
 bench: ## Measure tollgate beside nginx (a few minutes; PEERS=, TESTS=, ROUNDS= to choose).
-	cargo build --locked --release
 	cargo bench --locked --bench gateway
 
 static: ## Build one static binary (glibc, crt-static) and show its size.

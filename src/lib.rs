@@ -83,13 +83,7 @@ impl Tollgate {
 }
 
 /// The OTLP messages generated from `proto/` (opentelemetry-proto v1.11.0).
-#[expect(
-    clippy::all,
-    clippy::pedantic,
-    clippy::nursery,
-    clippy::restriction,
-    reason = "generated code"
-)]
+#[expect(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction, reason = "generated code")]
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/otlp.rs"));
 }

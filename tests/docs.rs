@@ -14,11 +14,13 @@ fn with_generated(text: &str, marker: &str, content: &str) -> String {
 }
 
 fn error_table() -> String {
-    let mut table = String::from("| `error.type` | status | `error.code` | try again | meaning |\n|---|---|---|---|---|\n");
+    let mut table =
+        String::from("| `error.type` | status | `error.code` | try again | meaning |\n|---|---|---|---|---|\n");
     for kind in tollgate::api::error::ErrorKind::ALL {
         let face = kind.face();
         let retry = if face.retryable { "yes" } else { "no" };
-        table += &format!("| `{}` | {} | `{}` | {retry} | {} |\n", face.error_type, face.status, face.code, face.meaning);
+        table +=
+            &format!("| `{}` | {} | `{}` | {retry} | {} |\n", face.error_type, face.status, face.code, face.meaning);
     }
     table
 }

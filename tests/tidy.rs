@@ -99,7 +99,9 @@ fn used_modules(source: &Source) -> Vec<String> {
                     '}' => depth -= 1,
                     ',' if depth == 1 => at_start = true,
                     ':' if depth == 1 => at_start = false,
-                    _ if depth == 1 && at_start && (character.is_alphanumeric() || character == '_') => item.push(character),
+                    _ if depth == 1 && at_start && (character.is_alphanumeric() || character == '_') => {
+                        item.push(character)
+                    }
                     _ => {}
                 }
                 if depth == 0 {

@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn near_misses_are_no_route() {
-        for path in ["/v1/chat/completions/", "//v1/models", "/v1/../v1/models", "/V1/models", "/v1%2fmodels", "*", ""] {
+        for path in ["/v1/chat/completions/", "//v1/models", "/v1/../v1/models", "/V1/models", "/v1%2fmodels", "*", ""]
+        {
             assert_eq!(Route::of(path), None, "{path:?}");
         }
     }

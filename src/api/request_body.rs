@@ -109,7 +109,8 @@ impl Peek<'_> {
 
 fn model<'a>(fields: &Fields<'a>, body: &[u8]) -> Result<(Cow<'a, str>, Range<usize>), Error> {
     let wrong = |message: String| Error::new(ErrorKind::InvalidField, message).param("model");
-    let raw = fields.model.ok_or_else(|| wrong("`model` is missing: name one of the models of GET /v1/models".into()))?;
+    let raw =
+        fields.model.ok_or_else(|| wrong("`model` is missing: name one of the models of GET /v1/models".into()))?;
     let text = <CowStr<'_>>::deserialize(raw).map_err(|_| wrong("`model` has to be a string".into()))?.0;
     if text.is_empty() {
         return Err(wrong("`model` is empty: name one of the models of GET /v1/models".into()));

@@ -35,7 +35,11 @@ pub(super) fn run(args: &InitArgs, out: &mut dyn Write, err: &mut dyn Write) -> 
     let file = args.config.display();
     let mut options = OpenOptions::new();
     options.write(true);
-    if args.force { options.create(true).truncate(true) } else { options.create_new(true) };
+    if args.force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
     let written = options.open(&args.config).and_then(|mut opened| opened.write_all(STARTER.as_bytes()));
     let (message, code) = match written {
         Ok(()) => {

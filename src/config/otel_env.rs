@@ -29,7 +29,8 @@ impl<'a> OtelEnv<'a> {
             ("OTEL_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"),
         ] {
             if environment.get(legacy).is_some() {
-                env.warnings.push(format!("{legacy} is LiteLLM's spelling: it is read, but {instead} is the standard's"));
+                env.warnings
+                    .push(format!("{legacy} is LiteLLM's spelling: it is read, but {instead} is the standard's"));
             }
         }
         env
@@ -61,7 +62,9 @@ impl<'a> OtelEnv<'a> {
                         "OTEL_METRICS_EXPORTER={exporters:?}: {exporter:?} is not supported yet; use \"otlp\" or \"none\""
                     )));
                 }
-                _ => self.warnings.push(format!("OTEL_METRICS_EXPORTER={exporters:?} is not known; \"otlp\" is assumed")),
+                _ => {
+                    self.warnings.push(format!("OTEL_METRICS_EXPORTER={exporters:?} is not known; \"otlp\" is assumed"))
+                }
             }
         }
         Ok(off)
@@ -69,8 +72,7 @@ impl<'a> OtelEnv<'a> {
 
     /// The protocol has to be the one that is spoken.
     pub(super) fn check_protocol(&mut self) -> Result<(), ConfigError> {
-        let names =
-            ["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER"];
+        let names = ["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER"];
         let Some((protocol, name)) = self.first(&names) else { return Ok(()) };
         match protocol.to_ascii_lowercase().as_str() {
             "http/protobuf" | "otlp_http" | "http" => Ok(()),
@@ -78,9 +80,9 @@ impl<'a> OtelEnv<'a> {
                 "{name}={protocol}: gRPC is not supported yet. Set {name}=http/protobuf and use the receiver's HTTP port \
                  (4318 on a Collector, not 4317)"
             ))),
-            "http/json" => {
-                Err(ConfigError::plain(format!("{name}={protocol}: JSON is not supported yet. Set {name}=http/protobuf")))
-            }
+            "http/json" => Err(ConfigError::plain(format!(
+                "{name}={protocol}: JSON is not supported yet. Set {name}=http/protobuf"
+            ))),
             _ => {
                 self.warnings.push(format!("{name}={protocol:?} is not known; http/protobuf is used"));
                 Ok(())
@@ -90,8 +92,7 @@ impl<'a> OtelEnv<'a> {
 
     /// Where metrics go.
     pub(super) fn endpoint(&mut self) -> Option<OtlpEndpoint> {
-        let names =
-            ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_ENDPOINT"];
+        let names = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_ENDPOINT"];
         for name in names {
             let Some(text) = self.environment.get(name) else { continue };
             let is_base = name != "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
@@ -112,7 +113,8 @@ impl<'a> OtelEnv<'a> {
             if pair.trim().is_empty() {
                 continue;
             }
-            let header = pair.split_once('=').map(|(key, value)| (percent_decode(key.trim()), percent_decode(value.trim())));
+            let header =
+                pair.split_once('=').map(|(key, value)| (percent_decode(key.trim()), percent_decode(value.trim())));
             match header {
                 Some((Ok(key), Ok(value))) if is_header_allowed(&key, &value) => {
                     headers.retain(|(other, _)| !other.eq_ignore_ascii_case(&key));

@@ -90,9 +90,9 @@ impl Resolver<'_> {
         match (self.environment.get(name), default) {
             (Some(value), _) => Ok(value.to_owned()),
             (None, Some(default)) => Ok(default.to_owned()),
-            (None, None) => {
-                Err(format!("the environment variable {name} is not set: export it, or put it into the unit's EnvironmentFile"))
-            }
+            (None, None) => Err(format!(
+                "the environment variable {name} is not set: export it, or put it into the unit's EnvironmentFile"
+            )),
         }
     }
 }

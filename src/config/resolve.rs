@@ -40,7 +40,8 @@ impl Resolve<'_, '_> {
             None => 0,
             Some(threads) if (0..=THREADS_MAX).contains(threads.get_ref()) => *threads.get_ref(),
             Some(threads) => {
-                let message = format!("threads has to be from 0 (one per core) to {THREADS_MAX}, not {}", threads.get_ref());
+                let message =
+                    format!("threads has to be from 0 (one per core) to {THREADS_MAX}, not {}", threads.get_ref());
                 self.problems.add(threads.span(), message);
                 0
             }
@@ -98,7 +99,9 @@ impl Resolve<'_, '_> {
             let resolved = self.secret(reference)?;
             if resolved.is_literal {
                 let name = name.get_ref();
-                self.warnings.push(format!("providers.{name}.api_key stands in the file; \"${{NAME}}\" or {{ file = \"…\" }} keeps it out"));
+                self.warnings.push(format!(
+                    "providers.{name}.api_key stands in the file; \"${{NAME}}\" or {{ file = \"…\" }} keeps it out"
+                ));
             }
             Some(resolved.secret)
         });
@@ -168,7 +171,10 @@ impl Resolve<'_, '_> {
             let name = key.name.get_ref();
             self.name("key", &key.name, NAME_MAX);
             if resolved.iter().any(|other| other.name == *name) {
-                self.problems.add(key.name.span(), format!("there is another key named {name:?}: metrics could not tell them apart"));
+                self.problems.add(
+                    key.name.span(),
+                    format!("there is another key named {name:?}: metrics could not tell them apart"),
+                );
             }
             let Some(sha256) = self.digest(entry) else { continue };
             if let Some(other) = by_digest.insert(sha256, name.clone()) {
@@ -178,7 +184,8 @@ impl Resolve<'_, '_> {
             resolved.push(Key { name: name.clone(), sha256, models });
         }
         if keys.is_empty() {
-            self.problems.add(0..0, "no client keys: nobody could use this gateway; `tollgate key new` prints a [[keys]] entry");
+            self.problems
+                .add(0..0, "no client keys: nobody could use this gateway; `tollgate key new` prints a [[keys]] entry");
         }
         resolved
     }
@@ -213,10 +220,15 @@ impl Resolve<'_, '_> {
                 let secret = self.secret(reference)?.secret;
                 let length = secret.expose().len();
                 if length < KEY_BYTES_MIN {
-                    let message = format!("the client key has {length} bytes; it needs at least {KEY_BYTES_MIN}; `tollgate key new` makes one");
+                    let message = format!(
+                        "the client key has {length} bytes; it needs at least {KEY_BYTES_MIN}; `tollgate key new` makes one"
+                    );
                     self.problems.add(reference.span(), message);
                 } else if length < KEY_BYTES_SAFE {
-                    self.warnings.push(format!("the client key {:?} is short enough to be guessed; `tollgate key new` makes one", key.name.get_ref()));
+                    self.warnings.push(format!(
+                        "the client key {:?} is short enough to be guessed; `tollgate key new` makes one",
+                        key.name.get_ref()
+                    ));
                 }
                 <[u8; 32]>::try_from(digest::digest(&digest::SHA256, secret.expose().as_bytes()).as_ref()).ok()
             }

@@ -47,7 +47,9 @@ pub(super) fn resolve(
         !interval.is_zero()
     });
     let in_file = resolve.duration(file.interval.as_ref(), "60s");
-    let interval = pick(&mut settings, "interval", interval, in_file, from_file(&file.interval), |interval| format!("{interval:?}"));
+    let interval = pick(&mut settings, "interval", interval, in_file, from_file(&file.interval), |interval| {
+        format!("{interval:?}")
+    });
 
     let names = ["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
     let timeout = env.milliseconds(&names, "the file's or 10000");
@@ -55,7 +57,8 @@ pub(super) fn resolve(
     let timeout = pick(&mut settings, "timeout", timeout, in_file, from_file(&file.timeout), show_limit);
 
     let export_timeout = env.milliseconds(&["OTEL_METRIC_EXPORT_TIMEOUT"], "30000");
-    let export_timeout = pick(&mut settings, "export_timeout", export_timeout, Duration::from_secs(30), DEFAULT, show_limit);
+    let export_timeout =
+        pick(&mut settings, "export_timeout", export_timeout, Duration::from_secs(30), DEFAULT, show_limit);
 
     let in_file = resolve.parse(file.compression.as_ref(), "none", |text| match text {
         "none" => Ok(false),
@@ -63,11 +66,14 @@ pub(super) fn resolve(
         _ => Err(format!("compression {text:?} is not known: expected \"gzip\" or \"none\"")),
     });
     let show = |gzip: &bool| if *gzip { "gzip".to_owned() } else { "none".to_owned() };
-    let gzip = pick(&mut settings, "compression", env.gzip(), in_file.unwrap_or_default(), from_file(&file.compression), show);
+    let gzip =
+        pick(&mut settings, "compression", env.gzip(), in_file.unwrap_or_default(), from_file(&file.compression), show);
 
     let certificate = env.certificate().map(|(path, name)| (Some(PathBuf::from(path)), name));
     let in_file = file.certificate.as_ref().map(|path| resolve.resolver.folder.join(path.get_ref()));
-    let show = |path: &Option<PathBuf>| path.as_ref().map_or("built-in and system roots".into(), |path| path.display().to_string());
+    let show = |path: &Option<PathBuf>| {
+        path.as_ref().map_or("built-in and system roots".into(), |path| path.display().to_string())
+    };
     let certificate = pick(&mut settings, "certificate", certificate, in_file, from_file(&file.certificate), show);
 
     let in_file = headers(file, resolve);
@@ -122,9 +128,10 @@ fn endpoint(
     off: Option<&'static str>,
     settings: &mut Vec<Setting>,
 ) -> Option<OtlpEndpoint> {
-    let in_file = file.endpoint.as_ref().and_then(|text| {
-        resolve.parse(Some(text), "", |text| otel_env::endpoint(text, false, "telemetry.endpoint"))
-    });
+    let in_file = file
+        .endpoint
+        .as_ref()
+        .and_then(|text| resolve.parse(Some(text), "", |text| otel_env::endpoint(text, false, "telemetry.endpoint")));
     if let Some(variable) = off {
         settings.push(Setting { name: "endpoint", value: "off".into(), source: variable.into() });
         return None;
@@ -204,7 +211,8 @@ fn instance_id() -> String {
     let mut bytes = [0_u8; 16];
     if SystemRandom::new().fill(&mut bytes).is_err() {
         // Without randomness the process id and the time have to do.
-        bytes = (u128::from(std::process::id()) << 64 | u128::from(crate::telemetry::Clock::start().now_nanos())).to_be_bytes();
+        bytes = (u128::from(std::process::id()) << 64 | u128::from(crate::telemetry::Clock::start().now_nanos()))
+            .to_be_bytes();
     }
     let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{number:032x}");

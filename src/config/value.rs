@@ -6,7 +6,11 @@ use super::BaseUrl;
 
 /// `"15s"`, `"500ms"`, `"2m"`, `"1h"`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: write a whole number and a unit, such as \"15s\", \"500ms\", \"2m\" or \"1h\"");
+    let wrong = || {
+        format!(
+            "{text:?} is not a duration: write a whole number and a unit, such as \"15s\", \"500ms\", \"2m\" or \"1h\""
+        )
+    };
     let digits = text.find(|character: char| !character.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -25,7 +29,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// `"32MiB"`, `"1KiB"`, `"4MB"`, `"1024"`.
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("{text:?} is not a size: write bytes as a whole number, or with a unit, such as \"32MiB\" or \"64KiB\"");
+    let wrong = || {
+        format!("{text:?} is not a size: write bytes as a whole number, or with a unit, such as \"32MiB\" or \"64KiB\"")
+    };
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
     let number: usize = number.parse().map_err(|_| wrong())?;
@@ -154,8 +160,19 @@ mod tests {
         assert_eq!(parse("http://[::1]:8080/v1/"), ok(false, "[::1]", 8080, "/v1"));
         assert_eq!(parse("HTTP://h"), ok(false, "h", 80, ""));
         for text in [
-            "", "h", "ftp://h", "http://", "http://:80", "http://h:0", "http://h:x", "http://h:70000", "http://u:p@h/",
-            "http://h/?a=b", "http://h/#f", "http://h h/", "http:///v1",
+            "",
+            "h",
+            "ftp://h",
+            "http://",
+            "http://:80",
+            "http://h:0",
+            "http://h:x",
+            "http://h:70000",
+            "http://u:p@h/",
+            "http://h/?a=b",
+            "http://h/#f",
+            "http://h h/",
+            "http:///v1",
         ] {
             assert!(parse(text).is_err(), "{text:?}");
         }

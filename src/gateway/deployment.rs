@@ -59,7 +59,9 @@ pub(super) fn providers(config: &Config, registry: &Registry) -> Result<Vec<Arc<
     for provider in &config.providers {
         let transport = match (provider.kind, &provider.base_url) {
             (ProviderKind::Echo, _) => Transport::Echo { delay: provider.echo_delay },
-            (ProviderKind::Openai, Some(base_url)) => Transport::Http(Box::new(HttpTransport::new(provider, base_url)?)),
+            (ProviderKind::Openai, Some(base_url)) => {
+                Transport::Http(Box::new(HttpTransport::new(provider, base_url)?))
+            }
             (ProviderKind::Openai, None) => return Err(format!("providers.{}: base_url is missing", provider.name)),
         };
         let attributes = [Attribute::owned("tollgate.provider", &*provider.name)];

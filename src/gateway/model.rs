@@ -21,7 +21,8 @@ impl Model {
         registry: &Registry,
     ) -> Result<Self, String> {
         let deployments = model.deployments.iter().map(|deployment| {
-            let provider = providers.get(deployment.provider).ok_or("a deployment names a provider that is not there")?;
+            let provider =
+                providers.get(deployment.provider).ok_or("a deployment names a provider that is not there")?;
             Deployment::new(&model.name, &deployment.model, provider, registry)
         });
         Ok(Self {

@@ -45,7 +45,8 @@ impl Tls {
     /// Trusts the certificates of one PEM file and no others.
     pub fn from_file(path: &Path) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let certificates =
+            CertificateDer::pem_file_iter(path).map_err(|error| format!("{}: {error}", path.display()))?;
         for certificate in certificates {
             let certificate = certificate.map_err(|error| format!("{}: {error}", path.display()))?;
             roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;

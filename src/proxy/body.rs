@@ -194,8 +194,18 @@ impl Relay {
         record: Record,
         attempt: Attempt,
     ) -> Self {
-        let mut relay =
-            Self { source, watch, status, kind, record, attempt, last_at: Instant::now(), begun: false, idle: None, state: State::Open };
+        let mut relay = Self {
+            source,
+            watch,
+            status,
+            kind,
+            record,
+            attempt,
+            last_at: Instant::now(),
+            begun: false,
+            idle: None,
+            state: State::Open,
+        };
         if relay.source.is_ended() {
             relay.end(None);
         }

@@ -79,8 +79,7 @@ pub(super) fn answer(operation: Operation, body: &[u8], delay: Duration) -> Resp
         Operation::Chat | Operation::TextCompletion if stream => events(operation, &asked),
         Operation::Chat | Operation::TextCompletion => vec![whole(operation, &asked)],
     };
-    let mut response =
-        Response::new(Source::Echo(EchoBody { events: events.into_iter(), delay, pause: None }));
+    let mut response = Response::new(Source::Echo(EchoBody { events: events.into_iter(), delay, pause: None }));
     let content_type = if stream { "text/event-stream" } else { "application/json" };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -119,10 +119,14 @@ pub(super) fn refused(deployment: &Deployment, kind: ErrorKind, status: StatusCo
     let name = &deployment.provider.name;
     let message = match kind {
         ErrorKind::ProviderCredentials => {
-            format!("the provider refused the gateway's own credentials; the operator has to check providers.{name}.api_key")
+            format!(
+                "the provider refused the gateway's own credentials; the operator has to check providers.{name}.api_key"
+            )
         }
         ErrorKind::ProviderInvalidResponse => {
-            format!("the provider answered with a redirect, which is not followed; the operator has to check providers.{name}.base_url")
+            format!(
+                "the provider answered with a redirect, which is not followed; the operator has to check providers.{name}.base_url"
+            )
         }
         _ => format!("the provider answered {}", status.as_u16()),
     };

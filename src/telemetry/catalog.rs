@@ -130,17 +130,37 @@ const WHOLE: Option<f64> = None;
 const HTTP_SECONDS: Kind =
     Kind::Histogram(&[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]);
 /// GenAI conventions, `gen_ai.client.operation.duration`.
-const GEN_AI_SECONDS: Kind = Kind::Histogram(&[
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-]);
+const GEN_AI_SECONDS: Kind =
+    Kind::Histogram(&[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]);
 /// GenAI conventions, `gen_ai.client.token.usage`.
 const GEN_AI_TOKENS: Kind = Kind::Histogram(&[
-    1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0,
-    16_777_216.0, 67_108_864.0,
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
 ]);
 /// The HTTP conventions advise none for sizes; these reach the default body limit of 32 MiB.
 const BODY_BYTES: Kind = Kind::Histogram(&[
-    256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 33_554_432.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    33_554_432.0,
 ]);
 /// The gateway's own share of a request is some ten microseconds, so the range starts there.
 const OVERHEAD_SECONDS: Kind = Kind::Histogram(&[
@@ -176,7 +196,7 @@ catalog! {
     CONNECTIONS_ACCEPTED: Gateway, "tollgate.connections.accepted", Kind::Counter, "{connection}", WHOLE, [], "Client connections accepted.";
     ACCEPT_ERRORS: Gateway, "tollgate.connections.accept_errors", Kind::Counter, "{error}", WHOLE, [], "Failures to accept a connection, such as too few file descriptors.";
     UPSTREAM_CONNECTIONS: Gateway, "tollgate.upstream.connections.opened", Kind::Counter, "{connection}", WHOLE, ["tollgate.provider"], "Connections opened to a provider.";
-    BUILD_INFO: Gateway, "tollgate.build.info", Kind::Gauge, "1", WHOLE, ["service.version"], "Always 1; the version is an attribute.";
+    BUILD_INFO: Gateway, "tollgate.build.info", Kind::Gauge, "{build}", WHOLE, ["service.version"], "Always 1; the version is an attribute.";
 
     SDK_EXPORTED: Exporter, "otel.sdk.exporter.metric_data_point.exported", Kind::Counter, "{data_point}", WHOLE, ["otel.component.name", "otel.component.type", "server.address", "server.port", "error.type"], "Points whose export ended, by how; counted once per export, not per retry.";
     SDK_INFLIGHT: Exporter, "otel.sdk.exporter.metric_data_point.inflight", Kind::UpDownCounter, "{data_point}", WHOLE, ["otel.component.name", "otel.component.type", "server.address", "server.port"], "Points handed to an export that has not ended.";
@@ -194,7 +214,10 @@ catalog! {
 pub fn markdown() -> String {
     let mut out = String::new();
     for group in Group::ALL {
-        out.push_str(&format!("### {}\n\n| metric | instrument | unit | attributes | meaning |\n|---|---|---|---|---|\n", group.as_str()));
+        out.push_str(&format!(
+            "### {}\n\n| metric | instrument | unit | attributes | meaning |\n|---|---|---|---|---|\n",
+            group.as_str()
+        ));
         for metric in CATALOG.iter().filter(|metric| metric.group == *group) {
             let attributes: Vec<String> = metric.attributes.iter().map(|key| format!("`{key}`")).collect();
             out.push_str(&format!(

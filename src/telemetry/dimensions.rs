@@ -214,6 +214,11 @@ impl Dimension for Ending {
     fn index(self) -> usize {
         match self {
             Self::Status(status) => status.index(),
+            // Such an error has the attributes of its status. Under a number of its own it would be
+            // a second series with the same attributes, of which receivers keep one.
+            Self::Error(kind) if kind == ErrorKind::ProviderServerError || kind.face().status < 500 => {
+                Status::of(kind.face().status).index()
+            }
             Self::Error(kind) => STATUSES.len() + kind.index(),
             Self::Broken(kind) => STATUSES.len() + ErrorKind::COUNT + kind.index(),
         }
@@ -233,6 +238,56 @@ impl Dimension for Ending {
         out.push(Attribute::int("http.response.status_code", i64::from(status)));
         if status >= 500 || error >= ErrorKind::COUNT {
             out.push(Attribute::text("error.type", kind.face().error_type));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fmt::Debug};
+
+    use super::*;
+
+    /// Fails if two numbers stand for the same attributes: they would be exported as one series twice.
+    fn assert_distinct<D: Dimension + Debug>(values: impl IntoIterator<Item = D>) {
+        let mut seen: HashMap<Vec<Attribute>, (usize, D)> = HashMap::new();
+        for value in values {
+            let index = value.index();
+            assert!(index < D::COUNT, "{value:?} has the number {index} of {}", D::COUNT);
+            let mut attributes = Vec::new();
+            D::attributes(index, &mut attributes);
+            let keys: Vec<_> = attributes.iter().map(|attribute| attribute.key).collect();
+            assert!(!keys.iter().enumerate().any(|(at, key)| keys[..at].contains(key)), "{value:?} repeats a key");
+            if let Some((other, same)) = seen.insert(attributes, (index, value)) {
+                assert_eq!(other, index, "{same:?} and {value:?} have the same attributes");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_numbers_stand_for_the_same_attributes() {
+        assert_distinct(Method::ALL.iter().copied());
+        assert_distinct(Outcome::ALL.iter().copied());
+        assert_distinct(ErrorKind::ALL.iter().copied());
+        assert_distinct(ErrorKind::ALL.iter().copied().map(Some).chain([None]));
+        let routes = || Route::ALL.iter().copied().map(Some).chain([None]);
+        assert_distinct(Method::ALL.iter().flat_map(|method| routes().map(|route| Target { method: *method, route })));
+        assert_distinct((0..1_000).map(Status::of));
+        let kinds = || ErrorKind::ALL.iter().copied();
+        let statuses = (0..1_000).map(|status| Ending::Status(Status::of(status)));
+        assert_distinct(statuses.chain(kinds().map(Ending::Error)).chain(kinds().map(Ending::Broken)));
+    }
+
+    #[test]
+    fn an_error_is_counted_under_the_status_its_client_saw() {
+        for kind in ErrorKind::ALL {
+            let mut attributes = Vec::new();
+            Ending::attributes(Ending::Error(*kind).index(), &mut attributes);
+            let status = Attribute::int("http.response.status_code", i64::from(kind.face().status));
+            assert_eq!(attributes[0], status, "{kind:?}");
+            let error = attributes.get(1).map(|attribute| attribute.value.to_string());
+            let expected = (kind.face().status >= 500).then(|| kind.face().error_type.to_owned());
+            assert_eq!(error, expected, "{kind:?}");
         }
     }
 }

@@ -112,8 +112,10 @@ impl KeyModelInstruments {
     /// Binds them; with `create`, every series exists from now on, at 0.
     pub fn bind(registry: &Registry, key: &str, model: &str, create: bool) -> Self {
         let fixed = [Attribute::owned("tollgate.key", key), Attribute::owned("gen_ai.request.model", model)];
-        let bound =
-            Self { requests: registry.counter(&metric::REQUESTS, &fixed), tokens: registry.counter(&metric::TOKENS, &fixed) };
+        let bound = Self {
+            requests: registry.counter(&metric::REQUESTS, &fixed),
+            tokens: registry.counter(&metric::TOKENS, &fixed),
+        };
         if create {
             Outcome::ALL.iter().for_each(|outcome| bound.requests.create(*outcome));
             TokenType::ALL.iter().for_each(|token_type| bound.tokens.create(*token_type));
@@ -142,8 +144,10 @@ impl ModelInstruments {
     /// Binds them to one model.
     pub fn bind(registry: &Registry, model: &str) -> Self {
         let fixed = [Attribute::owned("gen_ai.request.model", model)];
-        let bound =
-            Self { retries: registry.counter(&metric::RETRIES, &fixed), fallbacks: registry.counter(&metric::FALLBACKS, &fixed) };
+        let bound = Self {
+            retries: registry.counter(&metric::RETRIES, &fixed),
+            fallbacks: registry.counter(&metric::FALLBACKS, &fixed),
+        };
         bound.retries.create(());
         bound.fallbacks.create(());
         bound

@@ -143,3 +143,197 @@ fn key_value(out: &mut Vec<u8>, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
     protobuf::bytes(out, 1, key.as_bytes());
     protobuf::message(out, 2, value);
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::{
+        proto::opentelemetry::proto::{
+            collector::metrics::v1::ExportMetricsServiceRequest,
+            common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+            metrics::v1::{
+                AggregationTemporality, Gauge as GaugeData, Histogram as HistogramData, HistogramDataPoint, Metric,
+                NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
+            },
+            resource::v1::Resource,
+        },
+        telemetry::{Counter, Gauge, Histogram, Registry, UpDownCounter, catalog, catalog::CATALOG},
+    };
+
+    fn decoded(snapshot: &Snapshot, time_nanos: u64) -> ExportMetricsServiceRequest {
+        let resource = [("service.name".to_owned(), "tollgate".to_owned()), ("empty".to_owned(), String::new())];
+        ExportMetricsServiceRequest::decode(encode(snapshot, &resource, time_nanos).as_slice()).unwrap()
+    }
+
+    fn attribute(key: &str, value: any_value::Value) -> KeyValue {
+        KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    }
+
+    fn text(key: &str, value: &str) -> KeyValue {
+        attribute(key, any_value::Value::StringValue(value.into()))
+    }
+
+    fn metric(of: &Descriptor, data: Data) -> Metric {
+        let (name, unit, description) = (of.name.into(), of.unit.into(), of.description.into());
+        Metric { name, unit, description, data: Some(data), ..Metric::default() }
+    }
+
+    const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
+    const TIME: u64 = u64::MAX / 2;
+
+    /// The start of each point, in the order of the snapshot.
+    fn starts(snapshot: &Snapshot) -> Vec<u64> {
+        snapshot.metrics.iter().flat_map(|metric| &metric.points).map(|point| point.start_nanos).collect()
+    }
+
+    /// The metrics of [`every_kind_of_point_is_what_the_schema_says`] that have numbers.
+    fn numbers(starts: &[u64]) -> Vec<Metric> {
+        let number = |start_time_unix_nano, value| NumberDataPoint {
+            start_time_unix_nano,
+            time_unix_nano: TIME,
+            value: Some(value),
+            ..NumberDataPoint::default()
+        };
+        let sum = |is_monotonic, point| {
+            Data::Sum(Sum { data_points: vec![point], aggregation_temporality: CUMULATIVE, is_monotonic })
+        };
+        vec![
+            metric(&catalog::CONNECTIONS_ACTIVE, sum(false, number(starts[1], number_data_point::Value::AsInt(-3)))),
+            metric(&catalog::CONNECTIONS_ACCEPTED, sum(true, number(starts[2], number_data_point::Value::AsInt(0)))),
+            metric(&catalog::PROCESS_CPU_TIME, sum(true, number(starts[3], number_data_point::Value::AsDouble(1.5)))),
+            metric(
+                &catalog::PROCESS_UPTIME,
+                Data::Gauge(GaugeData { data_points: vec![number(0, number_data_point::Value::AsDouble(0.25))] }),
+            ),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_point_is_what_the_schema_says() {
+        let registry = Registry::new();
+        let fixed = [
+            Attribute::owned("server.address", "π"),
+            Attribute::int("server.port", 443),
+            Attribute { key: "otel.metric.overflow", value: Value::Bool(true) },
+        ];
+        let duration: Histogram = registry.histogram(&catalog::GEN_AI_DURATION, &fixed);
+        duration.record((), 20_000_000);
+        duration.record((), 90_000_000_000);
+        let active: UpDownCounter = registry.up_down_counter(&catalog::CONNECTIONS_ACTIVE, &[]);
+        active.observe((), -3);
+        let accepted: Counter = registry.counter(&catalog::CONNECTIONS_ACCEPTED, &[]);
+        accepted.create(());
+        let cpu: Counter = registry.counter(&catalog::PROCESS_CPU_TIME, &[]);
+        cpu.observe((), 1_500_000_000);
+        let uptime: Gauge = registry.gauge(&catalog::PROCESS_UPTIME, &[]);
+        uptime.set((), 250_000_000);
+        let snapshot = registry.snapshot();
+        let starts = starts(&snapshot);
+        let mut bucket_counts = vec![0; 15];
+        (bucket_counts[1], bucket_counts[14]) = (1, 1);
+        let Kind::Histogram(bounds) = catalog::GEN_AI_DURATION.kind else { unreachable!() };
+        let point = HistogramDataPoint {
+            attributes: vec![
+                text("server.address", "π"),
+                attribute("server.port", any_value::Value::IntValue(443)),
+                attribute("otel.metric.overflow", any_value::Value::BoolValue(true)),
+            ],
+            start_time_unix_nano: starts[0],
+            time_unix_nano: TIME,
+            count: 2,
+            sum: Some(90_020_000_000_f64 * 1e-9),
+            bucket_counts,
+            explicit_bounds: bounds.to_vec(),
+            ..HistogramDataPoint::default()
+        };
+        let histogram =
+            Data::Histogram(HistogramData { data_points: vec![point], aggregation_temporality: CUMULATIVE });
+        let scope = |of: Scope, metrics| ScopeMetrics {
+            scope: Some(InstrumentationScope {
+                name: of.name().into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                ..InstrumentationScope::default()
+            }),
+            metrics,
+            schema_url: of.schema_url().into(),
+        };
+        let resource_metrics = ResourceMetrics {
+            resource: Some(Resource {
+                attributes: vec![text("service.name", "tollgate"), text("empty", "")],
+                ..Resource::default()
+            }),
+            scope_metrics: vec![
+                scope(Scope::General, numbers(&starts)),
+                scope(Scope::GenAi, vec![metric(&catalog::GEN_AI_DURATION, histogram)]),
+            ],
+            ..ResourceMetrics::default()
+        };
+        assert_eq!(decoded(&snapshot, TIME), ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] });
+    }
+
+    #[test]
+    fn the_whole_catalog_is_encoded_as_it_is_declared() {
+        let registry = Registry::new();
+        for of in CATALOG {
+            match of.kind {
+                Kind::Counter => registry.counter::<()>(of, &[]).add((), 7),
+                Kind::UpDownCounter => registry.up_down_counter::<()>(of, &[]).observe((), 7),
+                Kind::Gauge => registry.gauge::<()>(of, &[]).set((), 7),
+                Kind::Histogram(_) => registry.histogram::<()>(of, &[]).record((), 7),
+            }
+        }
+        let message = decoded(&registry.snapshot(), TIME);
+        let metrics = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+        let metrics: Vec<&Metric> = metrics.flat_map(|scope| &scope.metrics).collect();
+        assert_eq!(metrics.len(), CATALOG.len());
+        for of in CATALOG {
+            let found = metrics.iter().find(|metric| metric.name == of.name).unwrap();
+            assert_eq!((found.unit.as_str(), found.description.as_str()), (of.unit, of.description));
+            match (of.kind, found.data.as_ref().unwrap()) {
+                (Kind::Counter, Data::Sum(sum)) => assert!(sum.is_monotonic),
+                (Kind::UpDownCounter, Data::Sum(sum)) => assert!(!sum.is_monotonic),
+                (Kind::Gauge, Data::Gauge(gauge)) => assert_eq!(gauge.data_points.len(), 1),
+                (Kind::Histogram(bounds), Data::Histogram(histogram)) => {
+                    let point = &histogram.data_points[0];
+                    assert_eq!(point.explicit_bounds, bounds);
+                    assert_eq!(point.bucket_counts.len(), bounds.len() + 1);
+                    assert_eq!((point.count, point.bucket_counts.iter().sum::<u64>()), (1, 1));
+                    assert_eq!(point.sum, Some(7.0 * of.scale.unwrap_or(1.0)));
+                }
+                (kind, data) => panic!("{}: {kind:?} became {data:?}", of.name),
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_starts_before_its_time_even_if_the_clock_stands_still() {
+        let registry = Registry::new();
+        registry.counter::<()>(&catalog::RETRIES, &[]).create(());
+        registry.histogram::<()>(&catalog::OVERHEAD, &[]).create(());
+        for time in [1, 2, registry.clock().now_nanos()] {
+            for scope in &decoded(&registry.snapshot(), time).resource_metrics[0].scope_metrics {
+                for metric in &scope.metrics {
+                    let start = match metric.data.as_ref().unwrap() {
+                        Data::Sum(sum) => sum.data_points[0].start_time_unix_nano,
+                        Data::Histogram(histogram) => histogram.data_points[0].start_time_unix_nano,
+                        data => panic!("{data:?}"),
+                    };
+                    assert!(start < time);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_histogram_without_values_has_a_sum_of_zero() {
+        let registry = Registry::new();
+        registry.histogram::<()>(&catalog::OVERHEAD, &[]).create(());
+        let message = decoded(&registry.snapshot(), TIME);
+        let Some(Data::Histogram(histogram)) = &message.resource_metrics[0].scope_metrics[0].metrics[0].data else {
+            panic!("{message:?}")
+        };
+        assert_eq!((histogram.data_points[0].count, histogram.data_points[0].sum), (0, Some(0.0)));
+    }
+}

@@ -369,3 +369,154 @@ impl<D: Dimension> Histogram<D> {
         self.family.cell(of.index());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::atomic::AtomicBool, thread};
+
+    use super::*;
+    use crate::telemetry::{catalog as metric, dimensions::TokenType};
+
+    /// The value or count of each series of a metric, by its attributes.
+    fn read(registry: &Registry, of: &'static Descriptor) -> HashMap<Vec<Attribute>, u64> {
+        let snapshot = registry.snapshot();
+        let points = snapshot.metrics.iter().filter(|metric| std::ptr::eq(metric.descriptor, of));
+        let points = points.flat_map(|metric| &metric.points);
+        let amount = |point: &Point| if point.buckets.is_empty() { point.value } else { snapshot.count(point) };
+        points.map(|point| (point.attributes(), amount(point))).collect()
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads_and_every_snapshot_is_consistent() {
+        const THREADS: u64 = 4;
+        const RECORDS: u64 = 20_000;
+        let registry = Registry::new();
+        let tokens: Counter<TokenType> = registry.counter(&metric::TOKENS, &[]);
+        let overhead: Histogram = registry.histogram(&metric::OVERHEAD, &[]);
+        let active: UpDownCounter = registry.up_down_counter(&metric::CONNECTIONS_ACTIVE, &[]);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let snapshots = scope.spawn(|| {
+                let (mut last, mut taken) = (0, 0);
+                while !done.load(Relaxed) || taken < 10 {
+                    let snapshot = registry.snapshot();
+                    for metric in &snapshot.metrics {
+                        for point in &metric.points {
+                            let count = snapshot.count(point);
+                            assert_eq!(count, snapshot.buckets(point).iter().sum::<u64>());
+                            if matches!(metric.descriptor.kind, Kind::Histogram(_)) {
+                                assert!(count >= last, "a count went from {last} to {count}");
+                                last = count;
+                            }
+                        }
+                    }
+                    taken += 1;
+                }
+            });
+            let writers: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for value in 0..RECORDS {
+                            let _guard = active.enter(());
+                            // The first uses race to create the series.
+                            tokens.add(TokenType::Input, 2);
+                            overhead.record((), value * 1_000);
+                        }
+                    })
+                })
+                .collect();
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            done.store(true, Relaxed);
+            snapshots.join().unwrap();
+        });
+        let total = THREADS * RECORDS;
+        assert_eq!(read(&registry, &metric::TOKENS).values().copied().collect::<Vec<_>>(), [2 * total]);
+        assert_eq!(read(&registry, &metric::OVERHEAD).values().copied().collect::<Vec<_>>(), [total]);
+        assert_eq!(read(&registry, &metric::CONNECTIONS_ACTIVE).values().copied().collect::<Vec<_>>(), [0]);
+        let snapshot = registry.snapshot();
+        let sum = snapshot.metrics.iter().find(|metric| std::ptr::eq(metric.descriptor, &metric::OVERHEAD)).unwrap();
+        assert_eq!(sum.points[0].value, THREADS * 1_000 * RECORDS * (RECORDS - 1) / 2);
+    }
+
+    #[test]
+    fn a_value_on_a_bound_belongs_to_the_bucket_below() {
+        let registry = Registry::new();
+        let usage: Histogram = registry.histogram(&metric::GEN_AI_TOKEN_USAGE, &[]);
+        let Kind::Histogram(bounds) = metric::GEN_AI_TOKEN_USAGE.kind else { unreachable!() };
+        let mut expected = vec![0; bounds.len() + 1];
+        for (bucket, bound) in bounds.iter().enumerate() {
+            let bound = *bound as u64;
+            usage.record((), bound);
+            usage.record((), bound + 1);
+            expected[bucket] += 1;
+            expected[bucket + 1] += 1;
+        }
+        usage.record((), 0);
+        usage.record((), u64::from(u32::MAX));
+        expected[0] += 1;
+        expected[bounds.len()] += 1;
+        let snapshot = registry.snapshot();
+        assert_eq!(snapshot.buckets(&snapshot.metrics[0].points[0]), expected);
+    }
+
+    #[test]
+    fn every_bound_of_the_catalog_survives_the_way_to_recorded_units() {
+        for descriptor in metric::CATALOG {
+            let Kind::Histogram(bounds) = descriptor.kind else { continue };
+            let recorded = descriptor.recorded_bounds();
+            for (bound, recorded) in bounds.iter().zip(&recorded) {
+                let back = *recorded as f64 * descriptor.scale.unwrap_or(1.0);
+                assert!((back - bound).abs() <= bound * 1e-12, "{}: {bound} became {recorded}", descriptor.name);
+            }
+            assert!(recorded.windows(2).all(|pair| pair[0] < pair[1]), "{}: {recorded:?}", descriptor.name);
+        }
+    }
+
+    #[test]
+    fn beyond_the_cap_everything_is_counted_in_one_series() {
+        let registry = Registry::with_series_max(3);
+        let counters: Vec<Counter> = (0..5)
+            .map(|model| {
+                let fixed = [Attribute::owned("gen_ai.request.model", format!("model-{model}"))];
+                registry.counter(&metric::RETRIES, &fixed)
+            })
+            .collect();
+        counters[..3].iter().for_each(|counter| counter.add((), 1));
+        let at_the_cap = read(&registry, &metric::RETRIES);
+        assert_eq!(at_the_cap.len(), 3, "no overflow series as long as there is room: {at_the_cap:?}");
+        for _ in 0..2 {
+            counters.iter().for_each(|counter| counter.add((), 10));
+        }
+        let over = read(&registry, &metric::RETRIES);
+        assert_eq!(over.len(), 4);
+        assert_eq!(over.get([OVERFLOW].as_slice()), Some(&40));
+        assert_eq!(over.values().sum::<u64>(), 103, "totals are kept");
+        // Another metric has a cap of its own.
+        let other: Counter = registry.counter(&metric::FALLBACKS, &[]);
+        other.add((), 1);
+        assert_eq!(read(&registry, &metric::FALLBACKS).get([].as_slice()), Some(&1));
+    }
+
+    #[test]
+    fn series_exist_from_their_first_use_and_binding_again_finds_them() {
+        let registry = Registry::new();
+        let fixed = [Attribute::text("tollgate.key", "a")];
+        let tokens: Counter<TokenType> = registry.counter(&metric::TOKENS, &fixed);
+        assert_eq!(registry.snapshot().points(), 0, "no metric without points");
+        tokens.create(TokenType::Input);
+        tokens.add(TokenType::Output, 5);
+        let again: Counter<TokenType> = registry.counter(&metric::TOKENS, &fixed);
+        again.add(TokenType::Output, 1);
+        let values: HashSet<u64> = read(&registry, &metric::TOKENS).into_values().collect();
+        assert_eq!(values, HashSet::from([0, 6]));
+    }
+
+    #[test]
+    fn snapshots_are_in_the_order_of_the_catalog() {
+        let registry = Registry::new();
+        let create = |of: &'static Descriptor| registry.counter::<()>(of, &[]).create(());
+        [&metric::FALLBACKS, &metric::TOKENS, &metric::RETRIES].into_iter().for_each(create);
+        let names: Vec<&str> = registry.snapshot().metrics.iter().map(|metric| metric.descriptor.name).collect();
+        assert_eq!(names, ["tollgate.tokens", "tollgate.retries", "tollgate.fallbacks"]);
+    }
+}

@@ -2,13 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{
-    Gateway, Provider, chat, client,
-    client::KEY,
-    eventually,
-    gateway::KEYS,
-    provider::json,
-};
+use crate::support::{Gateway, Provider, chat, client, client::KEY, eventually, gateway::KEYS, provider::json};
 
 /// A row: its name, the request, the status, `error.code`, `error.param`, `error.message`.
 type Row = (&'static str, Vec<u8>, u16, &'static str, Option<&'static str>, &'static str);
@@ -21,7 +15,10 @@ fn raw(head: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn with_body(body: &[u8]) -> Vec<u8> {
-    let head = format!("POST /v1/chat/completions HTTP/1.1\nHost: t\nAuthorization: Bearer {KEY}\nContent-Length: {}", body.len());
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\nHost: t\nAuthorization: Bearer {KEY}\nContent-Length: {}",
+        body.len()
+    );
     raw(&head, body)
 }
 
@@ -37,7 +34,8 @@ const NO_KEY: &str = "no client key: send it as `Authorization: Bearer <key>` or
 const UNKNOWN_KEY: &str = "the client key is not known to this gateway";
 const BEARER: &str = "the Authorization header has to be `Bearer <client key>`";
 const TWO_KEYS: &str = "two different client keys in one request: send one, in one header";
-const NO_PATH: &str = "no such path on this gateway; it serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models";
+const NO_PATH: &str =
+    "no such path on this gateway; it serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models";
 const POST_ONLY: &str = "/v1/chat/completions answers POST only";
 const TOO_LARGE: &str = "the request body is larger than 1024 bytes (`server.body_bytes_max`)";
 
@@ -122,7 +120,9 @@ fn head_rows() -> Vec<Row> {
 }
 
 fn with_headers_chunked(encoding: &str) -> Vec<u8> {
-    let head = format!("POST /v1/chat/completions HTTP/1.1\nHost: t\nAuthorization: Bearer {KEY}\nTransfer-Encoding: {encoding}");
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\nHost: t\nAuthorization: Bearer {KEY}\nTransfer-Encoding: {encoding}"
+    );
     raw(&head, b"0\r\n\r\n")
 }
 
@@ -148,7 +148,12 @@ fn every_wrong_request_gets_its_exact_answer() {
         let got: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let retry = if *status == 408 { "true" } else { "false" };
         if reply.status != *status || got != expected || reply.header("x-should-retry") != Some(retry) {
-            failures.push(format!("{name}: expected {status} {expected}, got {} {:?} {}", reply.status, reply.headers, reply.text()));
+            failures.push(format!(
+                "{name}: expected {status} {expected}, got {} {:?} {}",
+                reply.status,
+                reply.headers,
+                reply.text()
+            ));
         }
         assert!(reply.header("x-request-id").is_some(), "{name}");
     }

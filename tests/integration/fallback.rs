@@ -24,9 +24,23 @@ fn the_next_deployment_is_tried_exactly_when_it_should_be() {
         ("closes before answering", vec![Step::Close], 200, "second", "provider_unreachable"),
         ("resets before answering", vec![Step::Reset], 200, "second", "provider_unreachable"),
         ("half a head", vec![Step::Send(b"HTTP/1.1 200".to_vec()), Step::Close], 200, "second", "provider_unreachable"),
-        ("no HTTP", vec![Step::Send(b"SSH-2.0-x\r\n\r\n".to_vec()), Step::Close], 200, "second", "provider_invalid_response"),
+        (
+            "no HTTP",
+            vec![Step::Send(b"SSH-2.0-x\r\n\r\n".to_vec()), Step::Close],
+            200,
+            "second",
+            "provider_invalid_response",
+        ),
         ("silence", vec![Step::Pause(Duration::from_secs(3))], 200, "second", "provider_timeout"),
-        ("redirect", vec![Step::Send(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec())], 200, "second", "provider_invalid_response"),
+        (
+            "redirect",
+            vec![Step::Send(
+                b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            )],
+            200,
+            "second",
+            "provider_invalid_response",
+        ),
         ("400", refuse("400 Bad Request"), 400, "first", "provider_rejected"),
         ("403", refuse("403 Forbidden"), 403, "first", "provider_rejected"),
         ("404", refuse("404 Not Found"), 404, "first", "provider_rejected"),
@@ -91,7 +105,10 @@ fn the_last_answer_is_the_clients_whatever_it_is() {
 #[test]
 fn nothing_is_tried_again_once_an_answer_has_begun() {
     let broken = vec![
-        Step::Send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: x\n\r\n".to_vec()),
+        Step::Send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: x\n\r\n"
+                .to_vec(),
+        ),
         Step::Close,
     ];
     let first = Provider::script([broken]);

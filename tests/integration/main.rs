@@ -1,6 +1,5 @@
 //! Behaviour at the edge: configuration + request + provider → exact answer + exact metrics.
 
-
 #![expect(unreachable_pub, reason = "test modules share by `pub`; nothing leaves this binary")]
 
 mod bad_input;

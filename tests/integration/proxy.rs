@@ -84,10 +84,7 @@ fn every_operation_has_both_spellings_and_its_upstream_path() {
         });
     }
     // Embeddings have no output tokens to report.
-    assert_eq!(
-        gateway.metric("gen_ai.client.token.usage:count", &["embeddings", "gen_ai.token.type=output"]),
-        0.0
-    );
+    assert_eq!(gateway.metric("gen_ai.client.token.usage:count", &["embeddings", "gen_ai.token.type=output"]), 0.0);
 }
 
 #[test]

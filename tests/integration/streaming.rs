@@ -9,7 +9,8 @@ use crate::support::{
 
 const DATA: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"},\"finish_reason\":null}]}\n\n";
 const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":32,\"total_tokens\":51}}\n\n";
+const USAGE: &str =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":32,\"total_tokens\":51}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 
 const STREAM: &str = r#"{"model":"m","stream":true}"#;
@@ -23,10 +24,7 @@ fn the_usage_event_that_only_the_gateway_wanted_is_removed() {
     assert_eq!(reply.text(), [DATA, DATA, STOP, DONE].concat());
     assert!(reply.complete);
     assert_eq!(reply.header("content-type"), Some("text/event-stream; charset=utf-8"));
-    assert_eq!(
-        provider.received()[0].body,
-        br#"{"stream_options":{"include_usage":true},"model":"up","stream":true}"#
-    );
+    assert_eq!(provider.received()[0].body, br#"{"stream_options":{"include_usage":true},"model":"up","stream":true}"#);
     eventually("usage is counted all the same", || gateway.metric("tollgate.tokens", &["output"]) == 32.0);
     assert_eq!(gateway.metric("gen_ai.client.operation.time_to_first_chunk:count", &[]), 1.0);
 }
@@ -37,10 +35,7 @@ fn a_client_that_asked_for_usage_gets_every_byte() {
     let gateway = Gateway::over(&[provider.address], "");
     let reply = chat(gateway.address, STREAM_WITH_USAGE);
     assert_eq!(reply.text(), [DATA, STOP, USAGE, DONE].concat());
-    assert_eq!(
-        provider.received()[0].body,
-        br#"{"model":"up","stream":true,"stream_options":{"include_usage":true}}"#
-    );
+    assert_eq!(provider.received()[0].body, br#"{"model":"up","stream":true,"stream_options":{"include_usage":true}}"#);
     eventually("usage is counted", || gateway.metric("tollgate.tokens", &["input"]) == 19.0);
 }
 
@@ -85,7 +80,12 @@ fn check_stream(name: &str, stream: &str, input: f64, output: f64) {
     let whole = event_stream(&[stream]);
     let (head, body) = whole.split_at(event_head().len());
     let bytewise = vec![Step::Send(head.to_vec()), Step::SendBytewise(body.to_vec())];
-    let provider = Provider::script([vec![Step::Send(whole.clone())], vec![Step::Send(whole.clone())], bytewise.clone(), bytewise]);
+    let provider = Provider::script([
+        vec![Step::Send(whole.clone())],
+        vec![Step::Send(whole.clone())],
+        bytewise.clone(),
+        bytewise,
+    ]);
     let gateway = Gateway::over(&[provider.address], "");
     for round in 1..=2 {
         let asked = chat(gateway.address, STREAM_WITH_USAGE);
@@ -117,8 +117,19 @@ fn events_are_not_delayed() {
 fn a_broken_stream_never_ends_cleanly() {
     let cases: Vec<(&str, Vec<Step>)> = vec![
         ("cut in the middle of a body", vec![Step::Send(event_head()), Step::Send(chunk(DATA)), Step::Close]),
-        ("reset", vec![Step::Send(event_head()), Step::Send(chunk(DATA)), Step::Pause(Duration::from_millis(50)), Step::Reset]),
-        ("a proper end without a terminal event", vec![Step::Send([event_head(), chunk(DATA), LAST_CHUNK.to_vec()].concat())]),
+        (
+            "reset",
+            vec![
+                Step::Send(event_head()),
+                Step::Send(chunk(DATA)),
+                Step::Pause(Duration::from_millis(50)),
+                Step::Reset,
+            ],
+        ),
+        (
+            "a proper end without a terminal event",
+            vec![Step::Send([event_head(), chunk(DATA), LAST_CHUNK.to_vec()].concat())],
+        ),
     ];
     for (name, script) in cases {
         let provider = Provider::script([script]);

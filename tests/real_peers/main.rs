@@ -36,6 +36,9 @@ const PHASE: &str = "tollgate_phase";
 const ERROR_TYPE: &str = "error_type";
 const ROUTE: &str = "http_route";
 
+/// Name and key.
+const TEAM_A: (&str, &str) = ("team-a", "tg-key-of-team-a");
+
 /// The peers, or the reason to leave a test out.
 fn peers() -> Option<Peers> {
     match Peers::find() {
@@ -77,7 +80,7 @@ fn two_hundred_chats_add_up() {
     let Some(peers) = peers() else { return };
     let prometheus = Prometheus::start(&peers.prometheus);
     let (tiny, endless) = (Llama::start(&peers.llama), Llama::start(&peers.llama));
-    let keys = [("team-a", "tg-key-of-team-a"), ("team-b", "tg-key-of-team-b")];
+    let keys = [TEAM_A, ("team-b", "tg-key-of-team-b")];
     let endpoint = prometheus.otlp_endpoint();
     let models = [("tiny", &tiny), ("endless", &endless)];
     let mut tollgate = Tollgate::start(&models, &keys, &reported_environment(&endpoint, "1000"));
@@ -160,9 +163,9 @@ fn the_last_request_arrives_after_sigterm() {
     let tiny = Llama::start(&peers.llama);
     let endpoint = prometheus.otlp_endpoint();
     let environment = reported_environment(&endpoint, "3600000");
-    let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[("team-a", "tg-key")], &environment);
+    let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[TEAM_A], &environment);
     prometheus.wait_for(REQUESTS);
-    let usage = tollgate.chat("tiny", "tg-key");
+    let usage = tollgate.chat("tiny", TEAM_A.1);
     tollgate.stop();
 
     let completed = select(REQUESTS, &[(MODEL, "tiny"), (OUTCOME, "completed")]);
@@ -183,8 +186,8 @@ fn increase_sees_the_very_first_request() {
     let tiny = Llama::start(&peers.llama);
     let endpoint = prometheus.otlp_endpoint();
     let environment = reported_environment(&endpoint, "1000");
-    let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[("team-a", "tg-key")], &environment);
-    tollgate.chat("tiny", "tg-key");
+    let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[TEAM_A], &environment);
+    tollgate.chat("tiny", TEAM_A.1);
     prometheus.wait_for(REQUESTS);
     tollgate.stop();
     assert_eq!(prometheus.increase(&select(REQUESTS, &[(MODEL, "tiny"), (OUTCOME, "completed")])), 1.0);
@@ -198,10 +201,10 @@ fn the_log_names_the_right_path() {
     let tiny = Llama::start(&peers.llama);
     let endpoint = format!("http://{}/api/v2/otlp/v1/metrics", prometheus.address);
     let environment = reported_environment(&endpoint, "1000");
-    let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[("team-a", "tg-key")], &environment);
+    let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[TEAM_A], &environment);
     tollgate.process.line("the right path", |line| line.contains("/api/v1/otlp/v1/metrics").then_some(()));
     // A receiver that takes nothing is no reason to refuse a request or to end badly.
-    tollgate.chat("tiny", "tg-key");
+    tollgate.chat("tiny", TEAM_A.1);
     tollgate.stop();
     let warnings = tollgate.process.output().iter().filter(|line| line.contains("/api/v1/otlp/v1/metrics")).count();
     assert!(warnings < 5, "{warnings} warnings within {PATIENCE:?}");

@@ -85,7 +85,7 @@ impl Drop for Process {
         let _reaped = self.child.wait().is_err();
         if std::thread::panicking() {
             let lines = self.output();
-            let last = lines.iter().skip(lines.len().saturating_sub(30));
+            let last = lines.iter().skip(lines.len().saturating_sub(10));
             eprintln!("--- last words of {}:", self.name);
             last.for_each(|line| eprintln!("{line}"));
         }

@@ -11,8 +11,7 @@ const OPENAI: &str = concat!(
     "data: {\"id\":\"c1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a \\\"usage\\\" b\"},\"finish_reason\":null}],\"usage\":null}\n\n",
     "data: {\"id\":\"c1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n",
 );
-const USAGE_EVENT: &str =
-    "data: {\"id\":\"c1\",\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":32,\"total_tokens\":51}}\n\n";
+const USAGE_EVENT: &str = "data: {\"id\":\"c1\",\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":32,\"total_tokens\":51}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 const USAGE: Usage = Usage { input: 19, output: 32, cache_read: 0, cache_write: 0, reasoning: 0 };
 
@@ -116,7 +115,8 @@ fn what_cannot_be_read_passes_and_is_said() {
 
 #[test]
 fn a_giant_event_passes_in_bounded_memory() {
-    let giant = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(3 * EVENT_BYTES_MAX));
+    let giant =
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(3 * EVENT_BYTES_MAX));
     let stream = [&giant, USAGE_EVENT, DONE].concat();
     let mut tap = Tap::new(true);
     let mut out = Vec::new();

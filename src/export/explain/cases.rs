@@ -36,18 +36,18 @@ macro_rules! cases {
 cases! {
     // Redirects: a POST that follows one mostly becomes a GET, or goes to a host nobody configured.
     "redirect_trailing_slash": |f| f.is_redirect() && f.path().len() > 1 && f.path().ends_with('/') =>
-        format!("redirects are not followed; remove the trailing slash: {}", f.set_path(f.path().trim_end_matches('/')));
+        format!("redirects are not followed; remove the trailing slash: {}", f.set_path(f.path_without_slash()));
     "redirect_to_https": |f| f.is_redirect() && !f.endpoint.tls && f.location().starts_with("https://") =>
-        format!("redirects are not followed; the receiver wants https: set {} to that address", f.endpoint.source);
+        format!("redirects are not followed; the receiver wants https: set {} to that address", f.setting());
     "redirect": |f| f.is_redirect() =>
-        format!("redirects are not followed; set {} to the address of the receiver itself", f.endpoint.source);
+        format!("redirects are not followed; set {} to the address of the receiver itself", f.setting());
 
     // Wrong paths.
     "path_api_v2": |f| is_wrong_path(f) && f.path().starts_with("/api/v2/otlp") =>
         format!("Prometheus has no /api/v2 for OTLP, use {PROMETHEUS}: {}", f.set_path(PROMETHEUS));
     "path_twice": |f| is_wrong_path(f) && f.path().ends_with("/v1/metrics/v1/metrics") => format!(
         "/v1/metrics is there twice, as {} is a base to which it is appended: {}",
-        f.endpoint.source, f.set_path(f.path().strip_suffix(COLLECTOR).unwrap_or_default())
+        f.setting(), f.set_path(f.path().strip_suffix(COLLECTOR).unwrap_or_default())
     );
     "receiver_off": |f| f.status() == 404 && f.says("otlp") && f.says("needs to be enabled") =>
         "Prometheus runs without its OTLP receiver: start it with --web.enable-otlp-receiver";
@@ -56,22 +56,22 @@ cases! {
          --web.enable-otlp-receiver; the prometheus package of Debian and Ubuntu is built without it, use an upstream \
          release or the image prom/prometheus";
     "path_trailing_slash": |f| is_wrong_path(f) && f.path().len() > 1 && f.path().ends_with('/') =>
-        format!("remove the trailing slash: {}", f.set_path(f.path().trim_end_matches('/')));
+        format!("remove the trailing slash: {}", f.set_path(f.path_without_slash()));
     "path_victoria_metrics": |f| f.status() == 400 && f.says("unsupported path") =>
         format!("VictoriaMetrics receives OTLP at {VICTORIA_METRICS}: {}", f.set_path(VICTORIA_METRICS));
     "path_prometheus": |f| is_wrong_path(f) && (f.endpoint.port == 9090 || f.path().starts_with("/api/v1")) =>
         format!("Prometheus receives OTLP at {PROMETHEUS}: {}", f.set_path(PROMETHEUS));
     "path": |f| is_wrong_path(f) => format!(
         "no OTLP receiver at this path; Prometheus has it at {PROMETHEUS}, the OpenTelemetry Collector at {COLLECTOR}, \
-         VictoriaMetrics at {VICTORIA_METRICS}: correct {}", f.endpoint.source
+         VictoriaMetrics at {VICTORIA_METRICS}: correct {}", f.setting()
     );
 
     // 400 by what it says.
-    "plain_on_tls_port": |f| f.status() == 400 && (f.says("HTTP request to an HTTPS server") || f.says("sent to HTTPS port")) =>
+    "plain_on_tls_port": |f| f.status() == 400 && f.says_any(&["HTTP request to an HTTPS server", "sent to HTTPS port"]) =>
         format!("this port speaks TLS: {}", f.set_scheme(true));
     "too_far_in_the_future": |f| f.status() == 400 && f.says("too far in the future") =>
         "the clock of this host is ahead of the receiver's by more than 10 minutes: set the clock";
-    "out_of_order": |f| is_data_error(f) && (f.says("out of order") || f.says("duplicate sample") || f.says("too old sample")) =>
+    "out_of_order": |f| is_data_error(f) && f.says_any(&["out of order", "duplicate sample", "too old sample"]) =>
         "newer points of the same series are there already, so another process exports under the same \
          service.instance.id, or a clock was set back: give each gateway its own service.instance.id (the default), or \
          set storage.tsdb.out_of_order_time_window in Prometheus";
@@ -88,7 +88,8 @@ cases! {
 
     // Access.
     "credentials_missing": |f| matches!(f.status(), 401 | 403) && !f.has_credentials => format!(
-        "the receiver wants credentials and none are configured: set {HEADERS}, for example Authorization=Bearer%20TOKEN"
+        "the receiver wants credentials and none are configured: set {HEADERS}, for example \
+         Authorization=Bearer%20TOKEN"
     );
     "credentials_wrong": |f| f.status() == 401 =>
         format!("the receiver does not know the credentials it was sent: correct {HEADERS}");
@@ -98,16 +99,18 @@ cases! {
         "a proxy on the way wants credentials of its own, which are not supported";
 
     // Size and type.
-    "too_large": |f| matches!(f.status(), 411 | 413) && !f.gzip =>
-        "the request is too large: set OTEL_EXPORTER_OTLP_COMPRESSION=gzip (or telemetry.compression), or raise the limit there";
-    "too_large_gzip": |f| matches!(f.status(), 411 | 413) =>
+    "too_large": |f| f.status() == 413 && !f.gzip =>
+        "the request is too large: set OTEL_EXPORTER_OTLP_COMPRESSION=gzip (or telemetry.compression), or raise the \
+         limit there";
+    "too_large_gzip": |f| f.status() == 413 =>
         "the request is too large even with gzip: raise the limit of the receiver, or of the proxy in front of it";
     "media_type": |f| f.status() == 415 =>
         "the receiver does not take OTLP as protobuf over HTTP: point to one that does";
 
     // Trouble of the receiver's own; everything comes with the next export.
     "rate_limited": |f| f.status() == 429 =>
-        "the receiver limits how much it takes; nothing is lost, raise OTEL_METRIC_EXPORT_INTERVAL (or telemetry.interval) if it lasts";
+        "the receiver limits how much it takes; nothing is lost, raise OTEL_METRIC_EXPORT_INTERVAL (or \
+         telemetry.interval) if it lasts";
     "native_histograms": |f| f.status() == 500 && f.says("native histograms are disabled") =>
         "start Prometheus with --enable-feature=native-histograms, or export explicit buckets, the default";
     "proxy_without_receiver": |f| matches!(f.status(), 502 | 504) =>
@@ -115,36 +118,43 @@ cases! {
     "unavailable": |f| f.status() == 503 =>
         "the receiver is starting or overloaded; nothing is lost, the next export carries everything";
     "server_error": |f| f.status() >= 500 =>
-        "an error inside the receiver: its own log says more; such requests are not repeated, the next export carries everything";
+        "an error inside the receiver: its own log says more; such requests are not repeated, the next export \
+         carries everything";
     "refused": |f| f.status() != 0 =>
-        format!("no OTLP receiver answers so; check that {} points to one", f.endpoint.source);
+        format!("no OTLP receiver answers so; check that {} points to one", f.setting());
 
     // No answer.
     "grpc_port": |f| f.endpoint.port == 4317 && matches!(f.failed(), Some(Failure::NotHttp(_) | Failure::Closed(_))) =>
         format!("4317 is the port for gRPC; OTLP over HTTP has port 4318: {}", set_http_port(f));
     "not_http": |f| matches!(f.failed(), Some(Failure::NotHttp(_))) => format!(
         "this may be a gRPC port (OTLP over HTTP has 4318) or, with http://, a port that speaks TLS: correct {}",
-        f.endpoint.source
+        f.setting()
     );
     "plain_port": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Plain, _))) =>
         format!("this port does not speak TLS: {}", f.set_scheme(false));
     "untrusted": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Untrusted, _))) =>
-        "its certificate is not signed by a known authority: set OTEL_EXPORTER_OTLP_CERTIFICATE (or telemetry.certificate) \
+        "its certificate is not signed by a known authority: set OTEL_EXPORTER_OTLP_CERTIFICATE (or \
+         telemetry.certificate) \
          to the PEM file of the one that signed it";
     "wrong_name": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::WrongName, _))) =>
-        format!("its certificate is for another name: use that name in {}", f.endpoint.source);
+        format!("its certificate is for another name: use that name in {}", f.setting());
     "expired": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Expired, _))) =>
         "its certificate has expired: renew it, or check the clock of this host";
     "tls": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Other, _))) =>
         "the two sides found no common ground; a receiver that asks for client certificates is not supported";
+    "connection_refused_default": |f| f.failed() == Some(&Failure::ConnectionRefused) && f.is_default() => format!(
+        "no receiver is configured, so metrics go to the default address: set {} to yours, or \
+         OTEL_METRICS_EXPORTER=none",
+        f.setting()
+    );
     "connection_refused": |f| f.failed() == Some(&Failure::ConnectionRefused) =>
-        format!("nothing listens there: start the receiver, or correct {}", f.endpoint.source);
+        format!("nothing listens there: start the receiver, or correct {}", f.setting());
     "unresolved": |f| matches!(f.failed(), Some(Failure::Resolve(_))) =>
-        format!("check the spelling in {} and this host's DNS", f.endpoint.source);
+        format!("check the spelling in {} and this host's DNS", f.setting());
     "unreachable_tls": |f| f.endpoint.tls && f.failed() == Some(&Failure::ConnectTimeout) =>
-        format!("a firewall, the wrong address, or a port that does not speak TLS: check {}", f.endpoint.source);
+        format!("a firewall, the wrong address, or a port that does not speak TLS: check {}", f.setting());
     "unreachable": |f| matches!(f.failed(), Some(Failure::ConnectTimeout | Failure::Unreachable(_))) =>
-        format!("a firewall, or the wrong address: check {}", f.endpoint.source);
+        format!("a firewall, or the wrong address: check {}", f.setting());
     "timeout": |f| matches!(f.failed(), Some(Failure::Timeout(_))) =>
         "the receiver is overloaded or hangs; OTEL_EXPORTER_OTLP_TIMEOUT (or telemetry.timeout) sets how long to wait";
     "closed": |f| matches!(f.failed(), Some(Failure::Closed(_))) && !f.endpoint.tls =>
@@ -152,7 +162,7 @@ cases! {
     "closed_tls": |f| matches!(f.failed(), Some(Failure::Closed(_))) =>
         "the receiver's log may say why";
     "not_otlp": |f| matches!(f.failed(), Some(Failure::NotOtlp(_))) =>
-        format!("no OTLP receiver sends that, so {} points to something else", f.endpoint.source);
+        format!("no OTLP receiver sends that, so {} points to something else", f.setting());
 
     // Successes.
     "rejected": |f| matches!(f.answer, Answer::Partial { rejected: 1.., .. }) =>

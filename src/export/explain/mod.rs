@@ -93,12 +93,35 @@ impl Facts<'_> {
         matches!(self.answer, Answer::Refused { text, .. } if text.contains(part))
     }
 
+    fn says_any(&self, parts: &[&str]) -> bool {
+        parts.iter().any(|part| self.says(part))
+    }
+
+    fn path_without_slash(&self) -> &str {
+        self.path().trim_end_matches('/')
+    }
+
     fn path(&self) -> &str {
         self.endpoint.target.split('?').next().unwrap_or_default()
     }
 
     fn failed(&self) -> Option<&Failure> {
         if let Answer::Failed(failure) = self.answer { Some(failure) } else { None }
+    }
+
+    /// Whether nobody said where metrics should go.
+    fn is_default(&self) -> bool {
+        let source = self.endpoint.source.as_str();
+        !(source.starts_with("OTEL_") || source.starts_with("telemetry."))
+    }
+
+    /// The setting to change.
+    fn setting(&self) -> &str {
+        if self.is_default() {
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT (or telemetry.endpoint)"
+        } else {
+            &self.endpoint.source
+        }
     }
 
     /// "set NAME=…" for the setting that the endpoint came from.
@@ -125,10 +148,9 @@ impl Facts<'_> {
         match source {
             // A base cannot name a path that does not end in `/v1/metrics`.
             "OTEL_EXPORTER_OTLP_ENDPOINT" => format!("set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}"),
-            _ if source.starts_with("OTEL_") => format!("set {source}={url}"),
+            _ if self.is_default() => format!("set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}"),
             _ if source.starts_with("telemetry.") => format!("set {source} = {url:?}"),
-            // The default, or a place this module does not know.
-            _ => format!("set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}"),
+            _ => format!("set {source}={url}"),
         }
     }
 }
