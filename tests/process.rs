@@ -1,5 +1,7 @@
 //! The program as its user runs it: exit codes, signals, the demo.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

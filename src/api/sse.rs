@@ -80,8 +80,8 @@ impl Tap {
 
     /// Takes the next bytes and gives those to pass on, which are the same unless one event has
     /// been taken out or is being kept back.
-    pub fn feed(&mut self, chunk: Bytes) -> Bytes {
-        let mut out = Output::of(&chunk);
+    pub fn feed(&mut self, chunk: &Bytes) -> Bytes {
+        let mut out = Output::of(chunk);
         let mut at = 0;
         if self.after_cr && chunk.first() == Some(&b'\n') {
             at = 1;
@@ -96,7 +96,7 @@ impl Tap {
         }
         // Where the event in progress starts in this chunk.
         let mut event_at = if self.event_bytes == 0 { at } else { 0 };
-        while let Some((line_end, next)) = self.next_line(&chunk, at) {
+        while let Some((line_end, next)) = self.next_line(chunk, at) {
             let blank = self.end_line(chunk.get(at..line_end).unwrap_or_default());
             self.event_bytes += next - at;
             at = next;

@@ -151,7 +151,7 @@ impl Watch {
 
     fn feed(&mut self, data: Bytes) -> Bytes {
         match self {
-            Self::Events(tap) => tap.feed(data),
+            Self::Events(tap) => tap.feed(&data),
             Self::Json(frames, length) => {
                 *length += data.len();
                 frames.push_back(data.clone());

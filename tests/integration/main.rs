@@ -1,5 +1,6 @@
 //! Behaviour at the edge: configuration + request + provider → exact answer + exact metrics.
 
+#![expect(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "a test says what is wrong by panicking")]
 #![expect(unreachable_pub, reason = "test modules share by `pub`; nothing leaves this binary")]
 
 mod bad_input;

@@ -21,7 +21,7 @@ fn run(stream: &[u8], strip: bool, cuts: &[usize]) -> (Vec<u8>, Tap) {
     let mut from = 0;
     for cut in cuts.iter().copied().chain([stream.len()]) {
         let cut = cut.clamp(from, stream.len());
-        out.extend_from_slice(&tap.feed(Bytes::copy_from_slice(&stream[from..cut])));
+        out.extend_from_slice(&tap.feed(&Bytes::copy_from_slice(&stream[from..cut])));
         from = cut;
     }
     out.extend_from_slice(&tap.finish());
@@ -48,7 +48,7 @@ fn without_stripping_nothing_is_held_back() {
     let stream = [OPENAI, USAGE_EVENT, DONE].concat();
     let mut tap = Tap::new(false);
     for byte in stream.as_bytes() {
-        assert_eq!(tap.feed(Bytes::copy_from_slice(&[*byte])).as_ref(), [*byte]);
+        assert_eq!(tap.feed(&Bytes::copy_from_slice(&[*byte])).as_ref(), [*byte]);
     }
     assert_eq!(tap.usage(), Some(USAGE));
 }
@@ -56,7 +56,7 @@ fn without_stripping_nothing_is_held_back() {
 #[test]
 fn a_chunk_that_needs_no_change_is_not_copied() {
     let chunk = Bytes::from([OPENAI, DONE].concat());
-    let out = Tap::new(true).feed(chunk.clone());
+    let out = Tap::new(true).feed(&chunk);
     assert_eq!(out.as_ptr(), chunk.as_ptr());
     assert_eq!(out.len(), chunk.len());
 }
@@ -121,7 +121,7 @@ fn a_giant_event_passes_in_bounded_memory() {
     let mut tap = Tap::new(true);
     let mut out = Vec::new();
     for chunk in stream.as_bytes().chunks(1000) {
-        out.extend_from_slice(&tap.feed(Bytes::copy_from_slice(chunk)));
+        out.extend_from_slice(&tap.feed(&Bytes::copy_from_slice(chunk)));
         assert!(tap.held.len() <= EVENT_BYTES_MAX && tap.line.len() <= EVENT_BYTES_MAX);
     }
     out.extend_from_slice(&tap.finish());

@@ -103,7 +103,8 @@ pub fn read_reply(socket: &mut TcpStream, head_only: bool) -> Reply {
     let mut lines = head.split("\r\n");
     let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     if status == 100 {
-        let mut reply = read_reply_after(socket, buffer, head_only);
+        assert!(buffer.is_empty(), "bytes after 100 Continue came with it");
+        let mut reply = read_reply(socket, head_only);
         reply.headers.push(("x-saw-continue".into(), "yes".into()));
         return reply;
     }
@@ -128,11 +129,6 @@ pub fn read_reply(socket: &mut TcpStream, head_only: bool) -> Reply {
         reply.body = buffer;
     }
     reply
-}
-
-fn read_reply_after(socket: &mut TcpStream, rest: Vec<u8>, head_only: bool) -> Reply {
-    assert!(rest.is_empty(), "bytes after 100 Continue came with it");
-    read_reply(socket, head_only)
 }
 
 fn read_chunks(socket: &mut TcpStream, mut buffer: Vec<u8>, reply: &mut Reply) {
