@@ -190,7 +190,7 @@ fn rules_on_metrics_and_times() {
             Refused(500, ""), Refused(500, "should equal the number of observations")),
         ("exponential scale", exponential_with(|message| exponential_point(message).scale = -5),
             Refused(500, ""), Refused(500, "Scale must be >= -4")),
-        ("name without a letter", bad(|message| metrics(message)[0].name = "π".into()), Cut, Refused(500, "empty name")),
+        ("name without a letter", bad(|message| (metrics(message)[2].name, metrics(message)[2].unit) = ("π".into(), String::new())), Cut, Refused(500, "empty name")),
         ("time 0", time_0, Refused(400, "out of bounds"), Refused(400, "out of bounds")),
         ("2 h old", at(now() - 120 * MINUTE), Refused(400, "out of bounds"), Refused(400, "out of bounds")),
         ("11 min ahead", at(now() + 11 * MINUTE), Refused(400, "too far in the future"), Refused(400, "too far in the future")),

@@ -15,6 +15,9 @@ use crate::telemetry::{
 const COLUMNS: usize = 100;
 const ROWS_MAX: usize = 20;
 
+/// Records below which a histogram shows its average only.
+const QUANTILE_COUNT_MIN: u64 = 10;
+
 /// Attributes that are the same everywhere in a demo, or say what another one says.
 const LEFT_OUT: &[&str] = &[
     "url.scheme",
@@ -110,20 +113,11 @@ fn header(snapshot: &Snapshot, report: &Report) -> String {
     format!("export #{number} at {hours:02}:{minutes:02}:{seconds:02} UTC · {points} points · {size} · {fate}")
 }
 
-/// The attributes that tell series apart, by short names.
+/// The values that tell series apart, the varying ones first: what is cut off at the end is the same
+/// in most rows.
 fn describe(attributes: &[Attribute]) -> String {
-    let mut text = String::new();
-    for Attribute { key, value } in attributes.iter().filter(|attribute| !LEFT_OUT.contains(&attribute.key)) {
-        let short = match *key {
-            "gen_ai.operation.name" => "operation",
-            "http.response.status_code" => "status",
-            "error.type" => "error",
-            key => key.rsplit('.').next().unwrap_or(key),
-        };
-        let space = if text.is_empty() { "" } else { " " };
-        let _infallible = write!(text, "{space}{short}={value}").is_err();
-    }
-    text
+    let shown = attributes.iter().rev().filter(|attribute| !LEFT_OUT.contains(&attribute.key));
+    shown.map(|attribute| attribute.value.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn shorten(text: &str, columns: usize) -> String {
@@ -138,12 +132,16 @@ fn value(of: &Descriptor, snapshot: &Snapshot, point: &Point, before: u64) -> St
     match of.kind {
         Kind::Histogram(bounds) => {
             let count = snapshot.count(point);
-            let average = point.value as f64 * scale / count.max(1) as f64;
+            let average = with_unit(point.value as f64 * scale / count.max(1) as f64, of.unit);
+            // Of a few values, a quantile would say more about the buckets than about the values.
+            if count < QUANTILE_COUNT_MIN {
+                return format!("n={count} avg={average}");
+            }
             let p95 = match quantile(bounds, snapshot.buckets(point), 0.95) {
                 Some(value) => with_unit(value, of.unit),
                 None => format!(">{}", with_unit(bounds.last().copied().unwrap_or(0.0), of.unit)),
             };
-            format!("n={count} avg={} p95={p95}", with_unit(average, of.unit))
+            format!("n={count} avg={average} p95={p95}")
         }
         Kind::Counter => {
             let moved = point.value.saturating_sub(before);
@@ -256,9 +254,9 @@ mod tests {
         assert_eq!(
             first,
             [
-                "  tollgate.tokens             key=demo model=echo type=input                    12 (+12)",
-                "  tollgate.overhead.duration                                  n=20 avg=20 µs p95=24.2 µs",
-                "  process.uptime                                                                    61 s",
+                "  tollgate.tokens             input echo demo                    12 (+12)",
+                "  tollgate.overhead.duration                   n=20 avg=20 µs p95=24.2 µs",
+                "  process.uptime                                                     61 s",
             ]
         );
         tokens.add(TokenType::Output, 5);

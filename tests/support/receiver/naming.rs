@@ -28,10 +28,8 @@ pub(crate) fn metric_name(name: &str, unit: &str, kind: Kind) -> Option<String> 
         Kind::UpDownCounter | Kind::Gauge | Kind::Histogram => {}
     }
     let joined = tokens.join("_");
-    let only_suffix = name.chars().all(|character| !character.is_ascii_alphanumeric());
     match joined.chars().next() {
         None => None,
-        Some(_) if only_suffix => None,
         Some(first) if first.is_ascii_digit() => Some(format!("_{joined}")),
         Some(_) => Some(joined),
     }
@@ -175,7 +173,7 @@ mod tests {
             assert_eq!(metric_name(name, unit, kind).as_deref(), Some(expected), "{name} {unit} {kind:?}");
         }
         assert_eq!(metric_name("π", "", Gauge), None);
-        assert_eq!(metric_name("π", "", Counter), None);
+        assert_eq!(metric_name("π", "", Counter).as_deref(), Some("total"), "the suffix alone is a name");
     }
 
     #[test]

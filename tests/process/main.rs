@@ -1,105 +1,19 @@
 //! The program as its user runs it: exit codes, signals, the demo.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+#![expect(unreachable_pub, reason = "test modules share by `pub`; nothing leaves this binary")]
+
+mod support;
+mod tls;
 
 use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    process::Command,
     time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const KEY: &str = "tg-process-key";
-
-/// The program, ended when the test is.
-struct Tollgate {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    folder: PathBuf,
-}
-
-impl Drop for Tollgate {
-    fn drop(&mut self) {
-        let _ended = self.child.kill().is_err();
-        let _reaped = self.child.wait().is_err();
-        let _gone = fs::remove_dir_all(&self.folder).is_err();
-    }
-}
-
-impl Tollgate {
-    /// Starts it in a folder of its own, without any configuration from the environment.
-    fn start(name: &str, arguments: &[&str], toml: &str, environment: &[(&str, &str)]) -> Self {
-        let folder = std::env::temp_dir().join(format!("tollgate-process-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        if !toml.is_empty() {
-            fs::write(folder.join("tollgate.toml"), toml).unwrap();
-        }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(arguments)
-            .current_dir(&folder)
-            .env_clear()
-            .env("OTEL_METRICS_EXPORTER", "none")
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (send, lines) = mpsc::channel();
-        let outputs: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for output in outputs {
-            let send = send.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    if send.send(line).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        Self { child, lines, folder }
-    }
-
-    /// The next line that contains `text`; the lines before it are dropped.
-    fn line_with(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
-        loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
-                Err(_) => panic!("no line with {text:?}, only:\n{}", seen.join("\n")),
-            }
-        }
-    }
-
-    /// The address from the log line that says so.
-    fn address(&self) -> SocketAddr {
-        let line: serde_json::Value = serde_json::from_str(&self.line_with("\"serving\"")).unwrap();
-        line["address"].as_str().unwrap().parse().unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    fn exit(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "did not exit");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
+use support::{KEY, PATIENCE, Tollgate};
 
 /// The built-in provider, an event every `delay`.
 fn echo(delay: &str) -> String {
