@@ -35,11 +35,6 @@ use crate::{
     telemetry::{Registry, Snapshot},
 };
 
-/// The first export comes this early: whoever starts a gateway learns within a second whether its
-/// metrics arrive, and receivers see the series at 0 before the first requests count, which
-/// `increase()` needs.
-const FIRST_EXPORT: Duration = Duration::from_secs(1);
-
 /// The longest that the last export may hold up the end of the process.
 const LAST_EXPORT_MAX: Duration = Duration::from_secs(5);
 
@@ -135,7 +130,8 @@ impl Exporter {
         let pool = self.pool();
         let (interval, last_export) = (self.interval, LAST_EXPORT_MAX.min(self.timeout));
         let mut shutdown = pin!(shutdown);
-        let mut due = Instant::now() + interval.min(FIRST_EXPORT);
+        // The first export is sent at once: whoever starts a gateway learns whether its metrics arrive.
+        let mut due = Instant::now();
         let mut arrived = true;
         let hurry = Notify::new();
         let end = loop {
@@ -235,11 +231,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn exports_start_early_then_at_every_interval_and_at_the_end() {
+    async fn exports_start_at_once_then_at_every_interval_and_at_the_end() {
         let seconds =
             |starts: Vec<Duration>| starts.iter().map(|start| start.as_secs_f64().round()).collect::<Vec<_>>();
         let long = starts(Duration::from_secs(15), Duration::from_secs(40)).await;
-        assert_eq!(seconds(long), [1.0, 16.0, 31.0, 40.0]);
+        assert_eq!(seconds(long), [0.0, 15.0, 30.0, 40.0]);
         let at_once = starts(Duration::from_secs(15), Duration::ZERO).await;
         assert_eq!(seconds(at_once), [0.0]);
         let short = starts(Duration::from_millis(250), Duration::from_millis(1_100)).await;

@@ -21,6 +21,9 @@ pub(super) struct Source {
     process: Process,
     resource: Vec<(String, String)>,
     last_nanos: u64,
+    /// Read before there was anything to count, so that the first export has every series at 0:
+    /// Prometheus's `increase()` does not see the value that a series is born with.
+    first: Option<Reading>,
 }
 
 /// One snapshot and its protobuf.
@@ -33,15 +36,22 @@ pub(super) struct Reading {
 impl Source {
     pub(super) fn new(registry: Arc<Registry>, telemetry: &Telemetry) -> Self {
         let process = Process::bind(&registry);
-        Self { registry, process, resource: telemetry.resource.clone(), last_nanos: 0 }
+        let resource = telemetry.resource.clone();
+        let mut source = Self { registry, process, resource, last_nanos: 0, first: None };
+        source.first = Some(source.read());
+        source
     }
 
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Reads everything as it is now, under a timestamp later than any before.
+    /// Reads everything as it is now, under a timestamp later than any before; the first time, as
+    /// it was when the source was made.
     pub(super) fn read(&mut self) -> Reading {
+        if let Some(first) = self.first.take() {
+            return first;
+        }
         self.process.observe();
         let mut snapshot = self.registry.snapshot();
         snapshot.time_nanos = snapshot.time_nanos.max(self.last_nanos.saturating_add(STEP_NANOS));

@@ -150,7 +150,7 @@ def main():
         try:
             return kind, *kind(chats, prompt)
         except (openai.OpenAIError, Unexpected) as error:
-            problems[f"{kind.__name__}: {type(error).__name__}: {error}"] += 1
+            problems[f"{kind.__name__}: {type(error).__name__}: {error}"[:300]] += 1
             return kind, "failed", None
 
     with concurrent.futures.ThreadPoolExecutor(args.at_a_time) as pool:

@@ -2,8 +2,9 @@
 """Write a language model of half a megabyte for llama.cpp's server.
 
 A Llama architecture with random weights from a fixed seed: the same bytes on every machine and at
-every run. It talks nonsense in whole words and stops by itself after a handful to a few dozen of
-them. What the tests need from it is real: a real tokenizer, real token counts, real streaming.
+every run. It talks nonsense in whole words, mostly stops by itself after a handful to a few dozen
+of them and sometimes goes round in circles, so requests set a limit. What the tests need from it
+is real: a real tokenizer, real token counts, real streaming.
 
     tiny_model.py OUT.gguf          (packages: gguf, numpy)
 """
