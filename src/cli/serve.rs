@@ -57,12 +57,11 @@ pub(super) fn until_signal(
         }
     };
     LocalSet::new().block_on(&runtime, async {
-        let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(%error, "cannot listen for signals");
-                return FAILED;
-            }
+        // Before anything else, so that no signal meets its default.
+        let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        let [Ok(mut terminate), Ok(mut interrupt), Ok(hangup)] = signals else {
+            tracing::error!("cannot listen for signals");
+            return FAILED;
         };
         let mut gateway = match Tollgate::start(config, observe) {
             Ok(gateway) => gateway,
@@ -74,6 +73,7 @@ pub(super) fn until_signal(
         started(gateway.address);
         tokio::select! {
             () = either(&mut terminate, &mut interrupt) => {}
+            () = refuse_reload(hangup) => {}
             () = gateway.failed() => {
                 tracing::error!("a worker thread ended");
                 return FAILED;
@@ -86,6 +86,14 @@ pub(super) fn until_signal(
         tracing::info!("stopped");
         0
     })
+}
+
+/// Answers SIGHUP, whose default would be the end of the process, for as long as it serves.
+async fn refuse_reload(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::warn!("SIGHUP: reloading is not supported yet; restart to read the configuration again");
+    }
+    std::future::pending().await
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -76,6 +76,19 @@ fn a_second_signal_cuts_streams_off() {
 }
 
 #[test]
+fn sighup_ends_nothing() {
+    let mut tollgate = Tollgate::start("hangup", &["serve"], &echo("0ms"), &[("TOLLGATE_KEY", KEY)]);
+    let address = tollgate.address();
+    tollgate.signal("HUP");
+    tollgate.line_with("reloading is not supported yet");
+    let mut first = [0; 15];
+    stream(address, 3).read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    tollgate.signal("TERM");
+    assert!(tollgate.exit().success());
+}
+
+#[test]
 fn a_wrong_configuration_is_exit_code_2_and_names_its_place() {
     let cases = [
         ("unknown-key", "[server]\nlisten = \"127.0.0.1:0\"\nthread = 2\n", "tollgate.toml:3:1"),
