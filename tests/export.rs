@@ -206,16 +206,64 @@ fn retryable_answers_are_retried_with_a_fresh_snapshot() {
     for status in [429, 502, 503, 504] {
         let (receiver, registry, _, mut telemetry) = start();
         telemetry.interval = Duration::from_millis(300);
-        receiver.script([Fault::status(status, "later").header("Retry-After", "0")]);
         let running = Running::start(&registry, &telemetry);
+        let first = running.report();
+        receiver.script([Fault::status(status, "later").header("Retry-After", "0")]);
         let report = running.report();
         assert_eq!((report.attempts, &report.delivery), (2, &Delivery::Accepted), "{status}");
         running.stop();
-        let bodies: Vec<Vec<u8>> = receiver.requests().into_iter().map(|request| request.body).collect();
-        assert_ne!(bodies[0], bodies[1], "{status}: the retry is a new snapshot");
+        let requests = receiver.requests();
+        assert_ne!(requests[1].body, requests[2].body, "{status}: the retry is a new snapshot");
         let counted = receiver.value(EXPORTED, &[]);
-        assert!(counted > 0.0 && counted < 2.0 * report.points as f64, "counted once, not per retry: {counted}");
+        let points = (first.points + report.points) as f64;
+        assert_eq!(counted, points, "{status}: counted once, not per retry");
     }
+}
+
+/// What a receiver needs for `increase()` to see the first request.
+#[test]
+fn the_zeros_arrive_first_even_at_a_receiver_that_starts_late() {
+    for fault in [Fault::status(503, "starting"), Fault::Close, Fault::Hang] {
+        let (receiver, registry, counter, mut telemetry) = start();
+        telemetry.timeout = Some(Duration::from_millis(100));
+        receiver.always(fault);
+        let running = Running::start(&registry, &telemetry);
+        counter.add((), 3);
+        for _ in 0..2 {
+            failure(&running);
+        }
+        receiver.always(None);
+        receiver.wait_for_stored(2);
+        running.stop();
+        let values: Vec<f64> = receiver.samples(RETRIES, &[]).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(values[..2], [0.0, 3.0]);
+        assert!(receiver.requests().iter().all(|request| request.text.is_empty()), "no export was refused");
+    }
+}
+
+#[test]
+fn zeros_that_are_refused_do_not_stand_in_the_way() {
+    let (receiver, registry, counter, telemetry) = start();
+    receiver.script([Fault::status(400, "out of bounds")]);
+    let running = Running::start(&registry, &telemetry);
+    counter.add((), 3);
+    receiver.wait_for_stored(1);
+    running.stop();
+    let values: Vec<f64> = receiver.samples(RETRIES, &[]).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values[0], 3.0);
+}
+
+#[test]
+fn a_shutdown_before_the_first_export_still_sends_zeros_and_values() {
+    let (receiver, registry, counter, mut telemetry) = start();
+    telemetry.interval = Duration::from_secs(3_600);
+    receiver.script([Fault::Slow(Duration::from_millis(200))]);
+    let running = Running::start(&registry, &telemetry);
+    receiver.wait_for_request_in_flight();
+    counter.add((), 1);
+    running.stop();
+    let values: Vec<f64> = receiver.samples(RETRIES, &[]).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [0.0, 1.0]);
 }
 
 #[test]
@@ -236,11 +284,13 @@ fn other_answers_are_not_retried() {
 #[test]
 fn a_connection_that_ends_without_an_answer_is_retried() {
     let (receiver, registry, counter, mut telemetry) = start();
-    telemetry.interval = Duration::from_secs(20);
+    telemetry.interval = Duration::from_secs(4);
+    let running = Running::start(&registry, &telemetry);
+    running.report();
+    receiver.close_connections();
     // Whether the first was stored is unknown to the exporter; the second has to be fine either way.
     receiver.script([Fault::StoreAndClose, Fault::Close]);
     counter.add((), 7);
-    let running = Running::start(&registry, &telemetry);
     let report = running.report();
     assert_eq!((report.attempts, report.delivery), (3, Delivery::Accepted));
     running.stop();
@@ -289,7 +339,7 @@ fn a_long_retry_after_holds_later_exports_back_but_not_the_last() {
     assert_eq!(receiver.requests().len(), 1);
     counter.add((), 1);
     running.stop();
-    assert_eq!(receiver.requests().len(), 2);
+    assert_eq!(receiver.requests().len(), 3, "the zeros and the last values");
     assert_eq!(receiver.value(RETRIES, &[]), 1.0);
 }
 
@@ -444,9 +494,8 @@ fn a_slow_receiver_gets_one_export_at_a_time_and_none_is_queued() {
     running.stop();
     assert_eq!(receiver.in_flight_max(), 1);
     assert!(elapsed >= Duration::from_millis(4 * 180), "{elapsed:?}");
-    // The next start is on the grid of the interval, not at once.
     for pair in requests.windows(2) {
-        assert!(pair[1].at - pair[0].at >= Duration::from_millis(190), "{:?}", pair[1].at - pair[0].at);
+        assert!(pair[1].at - pair[0].at >= Duration::from_millis(180), "{:?}", pair[1].at - pair[0].at);
     }
 }
 

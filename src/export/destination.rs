@@ -12,13 +12,16 @@ use super::{
     instruments::Instruments,
     retry::{self, Delivered},
     send::Receiver,
-    source::{Reading, Source},
+    source::{Load, Source},
 };
 use crate::{
     config::{OtlpEndpoint, Telemetry},
     http_client::Pool,
     telemetry::Snapshot,
 };
+
+/// Age at which the baseline is given up: Prometheus refuses points that are an hour old.
+const BASELINE_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// A receiver with the state of the exports to it.
 #[derive(Debug)]
@@ -30,14 +33,29 @@ pub(super) struct Destination {
     timeout: Option<Duration>,
     /// A `Retry-After` that reaches beyond the export it answered.
     not_before: Option<Instant>,
+    baseline: Option<Baseline>,
     url: Arc<str>,
 }
 
+/// The registry as it was before the first request, until the receiver has it.
+///
+/// Prometheus takes no account of start times: a counter that it first sees at 3 has not increased
+/// by 3. So it has to see the zeros, also if it was started after us.
+#[derive(Debug)]
+struct Baseline {
+    load: Load,
+    taken: Instant,
+}
+
 impl Destination {
-    pub(super) fn new(source: &Source, telemetry: &Telemetry, endpoint: &OtlpEndpoint) -> Result<Self, String> {
+    pub(super) fn new(source: &mut Source, telemetry: &Telemetry, endpoint: &OtlpEndpoint) -> Result<Self, String> {
+        let receiver = Receiver::new(telemetry, endpoint)?;
+        let instruments = Instruments::bind(source.registry(), endpoint);
+        instruments.observe();
         Ok(Self {
-            receiver: Receiver::new(telemetry, endpoint)?,
-            instruments: Instruments::bind(source.registry(), endpoint),
+            receiver,
+            instruments,
+            baseline: Some(Baseline { load: source.read().load, taken: Instant::now() }),
             announcer: Announcer::default(),
             timeout: telemetry.timeout,
             not_before: None,
@@ -63,36 +81,68 @@ impl Destination {
         pool: &Pool,
         bounds: Bounds<'_>,
     ) -> (Snapshot, Report) {
-        let started = Instant::now();
-        let hold = self.not_before.map(|moment| moment.saturating_duration_since(started));
+        let hold = self.not_before.map(|moment| moment.saturating_duration_since(Instant::now()));
         if let Some(hold) = hold.filter(|hold| !hold.is_zero()) {
             self.instruments.observe();
             let reading = source.read();
-            let report = Report::new(number, &reading, Some(Arc::clone(&self.url)), Delivery::Held(hold));
-            return (reading.snapshot, report);
+            let url = Some(Arc::clone(&self.url));
+            return (reading.snapshot, Report::new(number, &reading.load, url, Delivery::Held(hold)));
         }
-        let (receiver, instruments, timeout) = (&self.receiver, &self.instruments, self.timeout);
-        let (reading, delivered) = retry::deliver(bounds.retry_until, bounds.hurry, async || {
+        if let Some(baseline) = self.baseline.take()
+            && baseline.taken.elapsed() < BASELINE_AGE_MAX
+        {
+            let report = self.send_baseline(baseline, number, pool, bounds).await;
+            if bounds.is_first || !report.delivery.arrived() {
+                return (source.read().snapshot, report);
+            }
+        }
+        // A retry is a new snapshot: old points after newer ones are refused, and it has all they had.
+        let fresh = |instruments: &Instruments| {
             instruments.observe();
             let reading = source.read();
-            instruments.sending(reading.snapshot.points());
+            (reading.snapshot, reading.load)
+        };
+        let (snapshot, report, _) = self.deliver(number, pool, bounds, fresh).await;
+        (snapshot, report)
+    }
+
+    /// Sends the baseline and keeps it if it may be taken another time. As nothing newer has been
+    /// taken, it may be sent again as it is.
+    async fn send_baseline(&mut self, baseline: Baseline, number: u64, pool: &Pool, bounds: Bounds<'_>) -> Report {
+        let load = baseline.load.clone();
+        let ((), report, is_open) = self.deliver(number, pool, bounds, |_| ((), load.clone())).await;
+        self.baseline = is_open.then_some(baseline);
+        report
+    }
+
+    async fn deliver<T>(
+        &mut self,
+        number: u64,
+        pool: &Pool,
+        bounds: Bounds<'_>,
+        mut next: impl FnMut(&Instruments) -> (T, Load),
+    ) -> (T, Report, bool) {
+        let started = Instant::now();
+        let (receiver, instruments, timeout) = (&self.receiver, &self.instruments, self.timeout);
+        let ((sent, load), delivered) = retry::deliver(bounds.retry_until, bounds.hurry, async || {
+            let (sent, load) = next(instruments);
+            instruments.sending(load.points);
             let left = bounds.end.saturating_duration_since(Instant::now());
             let limit = timeout.map_or(left, |timeout| timeout.min(left));
-            let answer = receiver.send(pool, &reading.body, limit).await;
-            (reading, answer)
+            let answer = receiver.send(pool, load.body.clone(), limit).await;
+            ((sent, load), answer)
         })
         .await;
-        let Delivered { answer, attempts, not_before } = delivered;
+        let Delivered { answer, attempts, not_before, is_open } = delivered;
         self.not_before = not_before;
-        self.instruments.sent(reading.snapshot.points(), &answer, started.elapsed());
-        let delivery = self.judge(&answer);
+        self.instruments.sent(load.points, &answer, started.elapsed());
         let report = Report {
             attempts,
             elapsed: started.elapsed(),
-            ..Report::new(number, &reading, Some(Arc::clone(&self.url)), delivery)
+            ..Report::new(number, &load, Some(Arc::clone(&self.url)), self.judge(&answer))
         };
         self.announcer.hear(&report);
-        (reading.snapshot, report)
+        (sent, report, is_open)
     }
 
     fn judge(&self, answer: &Answer) -> Delivery {
@@ -117,11 +167,11 @@ impl Destination {
 }
 
 impl Report {
-    pub(super) fn new(number: u64, reading: &Reading, url: Option<Arc<str>>, delivery: Delivery) -> Self {
+    pub(super) fn new(number: u64, load: &Load, url: Option<Arc<str>>, delivery: Delivery) -> Self {
         Self {
             number,
-            points: reading.snapshot.points(),
-            bytes: reading.body.len(),
+            points: load.points,
+            bytes: load.body.len(),
             attempts: 0,
             elapsed: Duration::ZERO,
             url,

@@ -4,7 +4,8 @@
 //! operator is told. Counts nothing of the gateway's (`telemetry` does) and touches no request: a
 //! receiver in trouble costs a log line and this task's time.
 //!
-//! An export is a fresh snapshot under one timestamp that is later than any before it. At most one
+//! An export is a fresh snapshot under one timestamp that is later than any before it; the very first
+//! one is of the time before the first request, so that receivers see every series at 0. At most one
 //! is under way; an export that takes longer than the interval skips ticks instead of queueing them.
 
 mod announce;
@@ -100,6 +101,8 @@ impl Delivery {
 /// How long an export may take.
 #[derive(Debug, Clone, Copy)]
 struct Bounds<'a> {
+    /// It is the first of the process, and over when the baseline is there.
+    is_first: bool,
     /// No retry starts at or after it.
     retry_until: Instant,
     /// The export is over at this time, whatever happens.
@@ -110,10 +113,13 @@ struct Bounds<'a> {
 
 impl Exporter {
     /// Prepares the exports that `telemetry` describes, or says what cannot work.
+    ///
+    /// What is in the registry now is what receivers see first: this is called when every handle is
+    /// bound and no request has been served.
     pub fn new(registry: Arc<Registry>, telemetry: &Telemetry) -> Result<Self, String> {
-        let source = Source::new(registry, telemetry);
+        let mut source = Source::new(registry, telemetry);
         let destination = match &telemetry.endpoint {
-            Some(endpoint) => Some(Destination::new(&source, telemetry, endpoint)?),
+            Some(endpoint) => Some(Destination::new(&mut source, telemetry, endpoint)?),
             None => None,
         };
         // An interval of zero would be a busy loop.
@@ -122,15 +128,17 @@ impl Exporter {
         Ok(Self { source, destination, interval, timeout, exports: 0 })
     }
 
-    /// Exports at every interval, from start to start, until `shutdown`, and then once more.
+    /// Exports at once, then at every interval, from start to start, until `shutdown`, and then once
+    /// more.
     ///
+    /// The first export carries the registry as [`Self::new`] found it: whoever starts a gateway
+    /// learns at once whether its metrics arrive, and `increase()` sees the first request.
     /// Every snapshot is shown to `observe`, also when there is nowhere to send it. Needs a
     /// `LocalSet`. Returns at most 5 s after `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>, mut observe: impl FnMut(&Snapshot, &Report)) {
         let pool = self.pool();
         let (interval, last_export) = (self.interval, LAST_EXPORT_MAX.min(self.timeout));
         let mut shutdown = pin!(shutdown);
-        // The first export is sent at once: whoever starts a gateway learns whether its metrics arrive.
         let mut due = Instant::now();
         let mut arrived = true;
         let hurry = Notify::new();
@@ -140,7 +148,9 @@ impl Exporter {
                 () = &mut shutdown => break Instant::now() + last_export,
                 () = sleep_until(due) => {}
             }
-            let bounds = Bounds { retry_until: due + interval, end: Instant::now() + self.timeout, hurry: &hurry };
+            let is_first = self.exports == 0;
+            let bounds =
+                Bounds { is_first, retry_until: due + interval, end: Instant::now() + self.timeout, hurry: &hurry };
             let mut export = pin!(self.export(&pool, bounds));
             let (done, end) = tokio::select! {
                 biased;
@@ -168,7 +178,8 @@ impl Exporter {
         }
         // A receiver that was dead before gets one chance: nobody waits for a process to end in vain.
         let retry_until = if arrived { end } else { Instant::now() };
-        let (snapshot, report) = self.export(&pool, Bounds { retry_until, end, hurry: &Notify::new() }).await;
+        let (snapshot, report) =
+            self.export(&pool, Bounds { is_first: false, retry_until, end, hurry: &Notify::new() }).await;
         observe(&snapshot, &report);
     }
 
@@ -176,7 +187,8 @@ impl Exporter {
     pub async fn once(mut self) -> (Snapshot, Report) {
         let pool = self.pool();
         let now = Instant::now();
-        self.export(&pool, Bounds { retry_until: now, end: now + self.timeout, hurry: &Notify::new() }).await
+        let bounds = Bounds { is_first: true, retry_until: now, end: now + self.timeout, hurry: &Notify::new() };
+        self.export(&pool, bounds).await
     }
 
     fn pool(&self) -> Pool {
@@ -189,7 +201,7 @@ impl Exporter {
             return destination.export(self.exports, &mut self.source, pool, bounds).await;
         }
         let reading = self.source.read();
-        let report = Report::new(self.exports, &reading, None, Delivery::Off);
+        let report = Report::new(self.exports, &reading.load, None, Delivery::Off);
         (reading.snapshot, report)
     }
 }
@@ -239,7 +251,7 @@ mod tests {
         let at_once = starts(Duration::from_secs(15), Duration::ZERO).await;
         assert_eq!(seconds(at_once), [0.0]);
         let short = starts(Duration::from_millis(250), Duration::from_millis(1_100)).await;
-        assert_eq!(short.len(), 5);
+        assert_eq!(short.len(), 6);
     }
 
     #[test]

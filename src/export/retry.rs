@@ -1,8 +1,7 @@
 //! Whether, when and how often an export is tried again.
 //!
 //! Owns the rules of the OTLP specification for retries and the pauses between them; knows no
-//! socket, so that its tests run on paused time. Each try is a new snapshot: Prometheus refuses old
-//! points after newer ones, and the new snapshot has everything the old one had.
+//! socket, so that its tests run on paused time. What a try sends is the caller's to say.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +26,8 @@ pub(super) struct Delivered {
     pub(super) attempts: u32,
     /// The receiver asked not to be sent anything before.
     pub(super) not_before: Option<Instant>,
+    /// Whether the same may be taken at another time.
+    pub(super) is_open: bool,
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or its next try would start at `until` or later.
@@ -42,7 +43,8 @@ pub(super) async fn deliver<T>(
         let (sent, answer) = attempt().await;
         attempts += 1;
         let Some(asked) = retryable(&answer) else {
-            return (sent, Delivered { answer, attempts, not_before: None });
+            let is_open = matches!(answer, Answer::Failed(Failure::Timeout(_)));
+            return (sent, Delivered { answer, attempts, not_before: None, is_open });
         };
         let pause = backoff.next(random());
         let wait = match asked {
@@ -54,12 +56,12 @@ pub(super) async fn deliver<T>(
         let again = Instant::now() + wait;
         let not_before = asked.map(|asked| Instant::now() + asked);
         if again >= until {
-            return (sent, Delivered { answer, attempts, not_before });
+            return (sent, Delivered { answer, attempts, not_before, is_open: true });
         }
         tracing::debug!(?answer, ?wait, "export is tried again");
         tokio::select! {
             () = sleep_until(again) => {}
-            () = hurry.notified() => return (sent, Delivered { answer, attempts, not_before }),
+            () = hurry.notified() => return (sent, Delivered { answer, attempts, not_before, is_open: true }),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Receiver {
     }
 
     /// Sends one request and reads its answer, all within `limit`.
-    pub(super) async fn send(&self, pool: &Pool, body: &[u8], limit: Duration) -> Answer {
+    pub(super) async fn send(&self, pool: &Pool, body: Bytes, limit: Duration) -> Answer {
         let body = match self.wrap(body) {
             Ok(body) => body,
             Err(error) => return Answer::Failed(Failure::Closed(error.to_string())),
@@ -106,12 +106,12 @@ impl Receiver {
         }
     }
 
-    fn wrap(&self, body: &[u8]) -> io::Result<Bytes> {
+    fn wrap(&self, body: Bytes) -> io::Result<Bytes> {
         if !self.gzip {
-            return Ok(Bytes::copy_from_slice(body));
+            return Ok(body);
         }
         let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::default());
-        encoder.write_all(body)?;
+        encoder.write_all(&body)?;
         Ok(encoder.finish()?.into())
     }
 

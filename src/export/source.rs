@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::process::Process;
 use crate::{
     config::Telemetry,
@@ -21,42 +23,41 @@ pub(super) struct Source {
     process: Process,
     resource: Vec<(String, String)>,
     last_nanos: u64,
-    /// Read before there was anything to count, so that the first export has every series at 0:
-    /// Prometheus's `increase()` does not see the value that a series is born with.
-    first: Option<Reading>,
 }
 
-/// One snapshot and its protobuf.
+/// One snapshot and what is sent of it.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) snapshot: Snapshot,
-    pub(super) body: Vec<u8>,
+    pub(super) load: Load,
+}
+
+/// The content of one export.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    pub(super) points: usize,
+    /// An `ExportMetricsServiceRequest`.
+    pub(super) body: Bytes,
 }
 
 impl Source {
     pub(super) fn new(registry: Arc<Registry>, telemetry: &Telemetry) -> Self {
         let process = Process::bind(&registry);
-        let resource = telemetry.resource.clone();
-        let mut source = Self { registry, process, resource, last_nanos: 0, first: None };
-        source.first = Some(source.read());
-        source
+        Self { registry, process, resource: telemetry.resource.clone(), last_nanos: 0 }
     }
 
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Reads everything as it is now, under a timestamp later than any before; the first time, as
-    /// it was when the source was made.
+    /// Reads everything as it is now, under a timestamp later than any before.
     pub(super) fn read(&mut self) -> Reading {
-        if let Some(first) = self.first.take() {
-            return first;
-        }
         self.process.observe();
         let mut snapshot = self.registry.snapshot();
         snapshot.time_nanos = snapshot.time_nanos.max(self.last_nanos.saturating_add(STEP_NANOS));
         self.last_nanos = snapshot.time_nanos;
-        let body = otlp::encode(&snapshot, &self.resource, snapshot.time_nanos);
-        Reading { snapshot, body }
+        let body = otlp::encode(&snapshot, &self.resource, snapshot.time_nanos).into();
+        let load = Load { points: snapshot.points(), body };
+        Reading { snapshot, load }
     }
 }

@@ -150,7 +150,9 @@ def main():
         try:
             return kind, *kind(chats, prompt)
         except (openai.OpenAIError, Unexpected) as error:
-            problems[f"{kind.__name__}: {type(error).__name__}: {error}"[:300]] += 1
+            # The SDK says "Connection error"; what happened to the connection is in the cause.
+            cause = f" ({error.__cause__!r})" if error.__cause__ else ""
+            problems[f"{kind.__name__}: {type(error).__name__}: {error}"[:300] + cause] += 1
             return kind, "failed", None
 
     with concurrent.futures.ThreadPoolExecutor(args.at_a_time) as pool:

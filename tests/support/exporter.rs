@@ -54,7 +54,9 @@ impl Running {
         let (shutdown, stopped) = oneshot::channel::<()>();
         let (sender, reports) = mpsc::channel();
         let log = Log::default();
-        let (registry, telemetry, writer) = (Arc::clone(registry), telemetry.clone(), log.clone());
+        // What the registry holds now is what receivers see first.
+        let exporter = Exporter::new(Arc::clone(registry), telemetry).unwrap();
+        let writer = log.clone();
         let thread = std::thread::spawn(move || {
             let subscriber = tracing_subscriber::fmt()
                 .with_writer(writer)
@@ -65,7 +67,6 @@ impl Running {
                 .finish();
             let _guard = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let exporter = Exporter::new(registry, &telemetry).unwrap();
             let observe = move |_: &_, report: &Report| {
                 // A test that has seen enough no longer listens.
                 let _unheard = sender.send(report.clone()).is_err();
