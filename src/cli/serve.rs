@@ -56,7 +56,7 @@ pub(super) fn until_signal(
             return FAILED;
         }
     };
-    LocalSet::new().block_on(&runtime, async {
+    let code = LocalSet::new().block_on(&runtime, async {
         // Before anything else, so that no signal meets its default.
         let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
         let [Ok(mut terminate), Ok(mut interrupt), Ok(hangup)] = signals else {
@@ -85,7 +85,10 @@ pub(super) fn until_signal(
         }
         tracing::info!("stopped");
         0
-    })
+    });
+    // A name that is still being looked up for the exporter must not hold up the end.
+    runtime.shutdown_background();
+    code
 }
 
 /// Answers SIGHUP, whose default would be the end of the process, for as long as it serves.

@@ -218,7 +218,7 @@ impl Config {
         let text = format!(
             "[providers.echo]\nkind = \"echo\"\ndelay = \"30ms\"\n\
              [models.echo]\ndeployments = [{{ provider = \"echo\" }}]\n\
-             [[keys]]\nname = \"demo\"\nkey = \"{key}\"\n[telemetry]\ninterval = \"5s\"\n"
+             [[keys]]\nname = \"demo\"\nkey = \"{key}\"\n[telemetry]\ninterval = \"2s\"\n"
         );
         let mut loaded = Self::parse(Path::new("demo"), &text, environment)?;
         // The specification's default endpoint is for programs that were told to export; the demo

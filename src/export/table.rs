@@ -46,8 +46,10 @@ struct Row {
 }
 
 impl Table {
-    /// One export: a header line and a row for each series worth showing.
+    /// One export: a header line and, unless nothing happened since the last one, a row for each
+    /// series worth showing.
     pub fn render(&mut self, snapshot: &Snapshot, report: &Report) -> String {
+        let is_first = self.before.is_empty();
         let mut rows = self.rows(snapshot);
         rows.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.attributes.cmp(&b.attributes)));
         let left_over = rows.len().saturating_sub(ROWS_MAX);
@@ -57,6 +59,11 @@ impl Table {
         let (names, values) = (width(|row| row.name), width(|row| &row.value));
         let attributes = width(|row| &row.attributes).min(COLUMNS.saturating_sub(names + values + 6));
         let mut out = header(snapshot, report);
+        let moved = rows.iter().any(|row| matches!(row.rank, (false, false, _)));
+        if !moved && !is_first {
+            out.push_str(" · nothing new");
+            return out;
+        }
         for row in &rows {
             let (name, text, value) = (row.name, shorten(&row.attributes, attributes), &row.value);
             let line = format!("\n  {name:names$}  {text:attributes$}  {value:>values$}");
@@ -263,6 +270,9 @@ mod tests {
         let second = rows(table.render(&registry.snapshot(), &report(Delivery::Off)));
         assert!(second[0].ends_with(" 5 (+5)"), "what moved is first: {second:?}");
         assert!(second[1].ends_with(" 12"), "{second:?}");
+        uptime.set((), 63_000_000_000);
+        let third = table.render(&registry.snapshot(), &report(Delivery::Off));
+        assert!(third.lines().count() == 1 && third.ends_with(" · nothing new"), "{third}");
     }
 
     #[test]
