@@ -23,7 +23,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, request::Parts};
+use http::{HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -54,12 +54,23 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
     // The one load: a reload in the middle of a request does not concern it.
     let gateway = worker.gateway.load_full();
     let (head, body) = request.into_parts();
+    let mut body = Some(body);
     let mut record = Record::start(&gateway.instruments, &head, worker.request_ids.next());
-    match answer(&worker, &gateway, &head, body, &mut record).await {
+    let answer = answer(&worker, &gateway, &head, &mut body, &mut record).await;
+    // An answer given without reading the body leaves the connection in the middle of a request.
+    let reuse = match &answer {
+        Err(error) if matches!(error.kind, ErrorKind::InvalidHead | ErrorKind::BodyTooLarge) => false,
+        _ => request::discard(&head, body).await,
+    };
+    let mut response = match answer {
+        Ok(Answer::Provider(answered)) => return response::relay(*answered, record),
         Ok(Answer::Local(answer)) => record.answered(answer),
-        Ok(Answer::Provider(answered)) => response::relay(*answered, record),
         Err(error) => record.failed(&error),
+    };
+    if !reuse {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// Where the bytes of an answer come from.
@@ -72,7 +83,7 @@ enum Answer {
 struct Answered {
     response: Response<body::Source>,
     attempt: Attempt,
-    deployment_label: http::HeaderValue,
+    deployment_label: HeaderValue,
     attempts: u32,
     /// The gateway asked for the usage event, so it takes it out again.
     strip_usage: bool,
@@ -82,7 +93,7 @@ async fn answer(
     worker: &Worker,
     gateway: &Gateway,
     head: &Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     record: &mut Record,
 ) -> Result<Answer, Error> {
     head::check(head)?; // 400

@@ -143,7 +143,7 @@ impl Record {
         if matches!(error.kind, ErrorKind::MissingKey | ErrorKind::InvalidKey) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(error.kind, ErrorKind::BodyTooLarge | ErrorKind::BodyTimeout | ErrorKind::BodyIncomplete) {
+        if matches!(error.kind, ErrorKind::BodyTimeout | ErrorKind::BodyIncomplete) {
             // What is left of the body is not worth reading.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

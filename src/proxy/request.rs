@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header::CONTENT_LENGTH, request::Parts};
+use http::{
+    HeaderMap,
+    header::{CONTENT_LENGTH, EXPECT},
+    request::Parts,
+};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -16,6 +20,11 @@ use crate::{
     },
     gateway::{Deployment, Limits},
 };
+
+/// Largest body that is read away so that a connection can go on.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+/// Longest time for that.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A model request, ready to be sent as often as needed.
 pub(super) struct ModelRequest {
@@ -30,7 +39,7 @@ pub(super) struct ModelRequest {
 /// Reads the whole body, or refuses it as early as its size is known.
 pub(super) async fn read(
     head: &Parts,
-    mut body: Incoming,
+    body: &mut Option<Incoming>,
     limits: Limits,
     record: &mut Record,
 ) -> Result<Bytes, Error> {
@@ -39,6 +48,7 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > limits.body_bytes_max as u64) {
         return Err(too_large(limits.body_bytes_max));
     }
+    let Some(mut body) = body.take() else { return Ok(Bytes::new()) };
     let waiting_since = Instant::now();
     let read = read_bounded(&mut body, limits.body_bytes_max, limits.body_timeout).await?;
     record.body_read(read.len(), waiting_since.elapsed());
@@ -80,6 +90,30 @@ async fn read_bounded(body: &mut Incoming, bytes_max: usize, pause_max: Duration
         }
     }
     Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+/// Reads away a body that nobody asked for, and says whether the connection can be used again.
+///
+/// SDKs send head and body in two segments and keep their connections: closing on the second one
+/// would reset the connection under the answer and under the client's next request. Large and slow
+/// bodies are not worth it, nor those that wait for a `100 Continue` before they are sent.
+pub(super) async fn discard(head: &Parts, body: Option<Incoming>) -> bool {
+    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return true };
+    if head.headers.contains_key(EXPECT) || body.size_hint().lower() > DISCARD_BYTES_MAX {
+        return false;
+    }
+    let reading = async {
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            length += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if length > DISCARD_BYTES_MAX {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout(DISCARD_TIME_MAX, reading).await.unwrap_or(false)
 }
 
 fn too_large(bytes_max: usize) -> Error {

@@ -189,3 +189,41 @@ fn what_is_no_http_at_all_is_refused_and_hurts_nobody() {
     }
     assert_eq!(chat(gateway.address, r#"{"model":"m"}"#).status, 200);
 }
+
+#[test]
+fn a_refused_request_leaves_its_connection_usable() {
+    let provider = Provider::answering(json("200 OK", "{}"));
+    let gateway = Gateway::over(&[provider.address], "");
+    let length = 40_000;
+    for (name, line, status) in [
+        ("wrong key", "POST /v1/chat/completions", 401),
+        ("no such path", "POST /v1/nothing", 404),
+        ("wrong method", "PUT /v1/chat/completions", 405),
+    ] {
+        let mut socket = client::connect(gateway.address);
+        let head = format!("{line} HTTP/1.1\r\nHost: t\r\nx-api-key: wrong\r\nContent-Length: {length}\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        // The gateway has the head, and in a segment of its own comes the body, as SDKs send it.
+        eventually("the request is seen", || gateway.metric("http.server.active_requests", &[]) == 1.0);
+        socket.write_all(&vec![b' '; length]).unwrap();
+        let reply = client::read_reply(&mut socket, false);
+        assert_eq!((reply.status, reply.header("connection")), (status, None), "{name}");
+        socket.write_all(&client::post_bytes("/v1/chat/completions", r#"{"model":"m"}"#)).unwrap();
+        assert_eq!(client::read_reply(&mut socket, false).status, 200, "{name}");
+    }
+}
+
+#[test]
+fn a_refused_body_that_is_large_slow_or_waited_for_is_not_read() {
+    let gateway = Gateway::over(&[Provider::absent()], "");
+    for (name, headers) in [
+        ("large", "Content-Length: 70000"),
+        ("slow", "Content-Length: 10"),
+        ("waited for", "Content-Length: 10\r\nExpect: 100-continue"),
+    ] {
+        let request = format!("POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nx-api-key: wrong\r\n{headers}\r\n\r\n");
+        let reply = client::send(gateway.address, request.as_bytes());
+        assert_eq!((reply.status, reply.header("connection")), (401, Some("close")), "{name}");
+        assert_eq!(reply.header("x-saw-continue"), None, "{name}");
+    }
+}
