@@ -16,7 +16,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Sleep;
 
-use super::body::Source;
 use crate::api::operation::Operation;
 
 /// Words in an answer; longer questions are cut.
@@ -70,7 +69,7 @@ impl EchoBody {
 }
 
 /// Answers one request.
-pub(super) fn answer(operation: Operation, body: &[u8], delay: Duration) -> Response<Source> {
+pub(super) fn answer(operation: Operation, body: &[u8], delay: Duration) -> Response<EchoBody> {
     // The body is JSON; fields of other types than expected count as empty.
     let asked: Asked = serde_json::from_slice(body).unwrap_or_default();
     let stream = asked.stream.unwrap_or_default() && operation.can_stream();
@@ -79,7 +78,7 @@ pub(super) fn answer(operation: Operation, body: &[u8], delay: Duration) -> Resp
         Operation::Chat | Operation::TextCompletion if stream => events(operation, &asked),
         Operation::Chat | Operation::TextCompletion => vec![whole(operation, &asked)],
     };
-    let mut response = Response::new(Source::Echo(EchoBody { events: events.into_iter(), delay, pause: None }));
+    let mut response = Response::new(EchoBody { events: events.into_iter(), delay, pause: None });
     let content_type = if stream { "text/event-stream" } else { "application/json" };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

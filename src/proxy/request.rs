@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap,
-    header::{CONTENT_LENGTH, EXPECT},
+    HeaderMap, HeaderName,
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
     request::Parts,
 };
 use http_body_util::BodyExt as _;
@@ -121,6 +121,30 @@ fn too_large(bytes_max: usize) -> Error {
     Error::new(ErrorKind::BodyTooLarge, message)
 }
 
+/// The only headers of a client that a provider sees. Everything else may carry a credential, an
+/// address or a trick between two parsers.
+const FORWARDED: [HeaderName; 8] = [
+    ACCEPT,
+    CONTENT_TYPE,
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
+
+/// The client's headers that are passed on.
+fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut forwarded = HeaderMap::with_capacity(FORWARDED.len() + 5);
+    for name in &FORWARDED {
+        for value in headers.get_all(name) {
+            forwarded.append(name.clone(), value.clone());
+        }
+    }
+    forwarded
+}
+
 impl ModelRequest {
     /// Finds what the gateway has to know of the body.
     pub(super) fn new(operation: Operation, head: &Parts, body: Bytes) -> Result<Self, Error> {
@@ -130,7 +154,7 @@ impl ModelRequest {
             stream: peek.stream && operation.can_stream(),
             wants_usage: peek.wants_usage(),
             model: peek.model.into_owned(),
-            headers: super::upstream::forwarded_headers(&head.headers),
+            headers: forwarded_headers(&head.headers),
             body,
         })
     }

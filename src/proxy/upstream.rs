@@ -6,8 +6,8 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use http_body_util::Full;
 
@@ -18,30 +18,6 @@ use crate::{
     http_client,
 };
 
-/// The only headers of a client that a provider sees. Everything else may carry a credential, an
-/// address or a trick between two parsers.
-const FORWARDED: [HeaderName; 8] = [
-    ACCEPT,
-    CONTENT_TYPE,
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
-];
-
-/// The client's headers that are passed on.
-pub(super) fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
-    let mut forwarded = HeaderMap::with_capacity(FORWARDED.len() + 5);
-    for name in &FORWARDED {
-        for value in headers.get_all(name) {
-            forwarded.append(name.clone(), value.clone());
-        }
-    }
-    forwarded
-}
-
 /// Sends the request and waits for the head of an answer.
 pub(super) async fn send(
     worker: &Worker,
@@ -51,7 +27,7 @@ pub(super) async fn send(
 ) -> Result<Response<Source>, Error> {
     let body = request.body_for(deployment, ask_usage)?;
     let http = match &deployment.provider.transport {
-        Transport::Echo { delay } => return Ok(echo::answer(request.operation, &body, *delay)),
+        Transport::Echo { delay } => return Ok(echo::answer(request.operation, &body, *delay).map(Source::Echo)),
         Transport::Http(http) => http,
     };
     let build = || {
