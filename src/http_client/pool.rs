@@ -26,6 +26,10 @@ const IDLE_MAX: usize = 256;
 /// what the retry on a fresh connection is for.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// A connection that a server closed while it was idle fails within a round trip. One that fails
+/// later may have failed at the work, which must not be paid for twice.
+const CLOSE_RACE_MAX: Duration = Duration::from_secs(1);
+
 /// Response heads over this are refused.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -86,9 +90,12 @@ impl Pool {
         build: impl Fn() -> Request<Full<Bytes>>,
     ) -> Result<Sent, Error> {
         while let Some(sender) = self.shared.take(origin.id) {
+            let started = Instant::now();
             match self.exchange(origin, sender, build()).await {
                 Ok(response) => return Ok(Sent { response, opened: false }),
-                Err(error) if is_close_race(&error) => {}
+                // Nothing was sent, so any other connection will do.
+                Err(error) if error.is_canceled() || error.is_closed() => {}
+                Err(error) if is_close_race(&error) && started.elapsed() < CLOSE_RACE_MAX => break,
                 Err(error) => return Err(Error::from_hyper(&error)),
             }
         }
@@ -171,13 +178,12 @@ impl Lease {
     }
 }
 
-/// Whether a reused connection failed in the way of a server that closed it meanwhile.
+/// Whether a reused connection failed in the way of a server that closed it while we wrote.
 fn is_close_race(error: &hyper::Error) -> bool {
-    error.is_canceled() || error.is_closed() || error.is_incomplete_message() || is_reset(error)
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
     use std::{error::Error as _, io::ErrorKind};
+    if error.is_incomplete_message() {
+        return true;
+    }
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     io.is_some_and(|io| {
         matches!(io.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)

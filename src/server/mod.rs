@@ -33,6 +33,9 @@ use crate::{config, gateway::Gateway, http_client::Pool, proxy};
 /// Longest wait for connections that are being cut.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 
+/// Name lookups that a worker has under way at once; they are all that blocks.
+const LOOKUPS_MAX: usize = 4;
+
 /// How far the shutdown is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -126,7 +129,8 @@ fn work(
     phase: watch::Receiver<Phase>,
     head_timeout: Duration,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
     let worker =
         Rc::new(proxy::Worker { gateway, pool: Pool::new(None), ready, request_ids: proxy::RequestIds::new() });
     LocalSet::new().block_on(&runtime, listener::accept(listener, worker, phase, head_timeout))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::{
     Gateway, Provider, Step, chat, eventually,
+    gateway::KEYS,
     provider::{event_stream, json},
 };
 
@@ -117,4 +118,22 @@ fn nothing_is_tried_again_once_an_answer_has_begun() {
     let reply = chat(gateway.address, r#"{"model":"m","stream":true}"#);
     assert!(!reply.complete);
     assert!(second.received().is_empty());
+}
+
+#[test]
+fn work_that_may_have_been_done_is_not_paid_for_twice() {
+    let answered = vec![Step::Send(json("200 OK", OK))];
+    let close = |pause| vec![Step::Pause(Duration::from_millis(pause)), Step::Close];
+    // (pause before a reused connection closes without an answer, requests that the provider sees)
+    for (pause, seen) in [(0, 3), (1_200, 2)] {
+        let provider = Provider::script([answered.clone(), close(pause), answered.clone()]);
+        let gateway = Gateway::run(&format!(
+            "[server]\nthreads = 1\n[providers.p]\nbase_url = \"http://{}/v1\"\n[models.m]\ndeployments = [{{ provider = \"p\" }}]\n{KEYS}",
+            provider.address
+        ));
+        assert_eq!(chat(gateway.address, CHAT).status, 200);
+        let reply = chat(gateway.address, CHAT);
+        assert_eq!(reply.status, if seen == 3 { 200 } else { 502 }, "after {pause} ms");
+        assert_eq!(provider.received().len(), seen, "after {pause} ms");
+    }
 }
