@@ -49,7 +49,7 @@ fn start() -> (Receiver, Arc<Registry>, Counter, Telemetry) {
 }
 
 fn target(telemetry: &mut Telemetry, path: &str) {
-    path.clone_into(&mut telemetry.endpoint.as_mut().unwrap().target);
+    path.clone_into(&mut telemetry.destinations[0].endpoint.target);
 }
 
 /// The sentence of the next failure.
@@ -131,7 +131,7 @@ fn timestamps_only_go_forward_and_starts_stay() {
 #[test]
 fn gzip_is_sent_when_asked_for() {
     let (receiver, registry, _, mut telemetry) = start();
-    telemetry.gzip = true;
+    telemetry.destinations[0].gzip = true;
     let running = Running::start(&registry, &telemetry);
     let requests = receiver.wait_for_stored(2);
     // The first export has little in it that could be compressed.
@@ -144,8 +144,8 @@ fn gzip_is_sent_when_asked_for() {
 #[test]
 fn headers_are_sent_and_never_shown() {
     let (receiver, registry, _, mut telemetry) = start();
-    telemetry.headers.push(("authorization".to_owned(), Secret::new("Bearer s3cr3t-token")));
-    telemetry.headers.push(("content-type".to_owned(), Secret::new("text/plain")));
+    telemetry.destinations[0].headers.push(("authorization".to_owned(), Secret::new("Bearer s3cr3t-token")));
+    telemetry.destinations[0].headers.push(("content-type".to_owned(), Secret::new("text/plain")));
     receiver.script([Fault::status(401, "unknown token s3cr3t-token in Bearer s3cr3t-token")]);
     let running = Running::start(&registry, &telemetry);
     let (error, sentence) = failure(&running);
@@ -205,7 +205,7 @@ fn the_log_tells_changes_and_recovery_only() {
 fn retryable_answers_are_retried_with_a_fresh_snapshot() {
     for status in [429, 502, 503, 504] {
         let (receiver, registry, _, mut telemetry) = start();
-        telemetry.interval = Duration::from_millis(300);
+        telemetry.destinations[0].interval = Duration::from_millis(300);
         let running = Running::start(&registry, &telemetry);
         let first = running.report();
         receiver.script([Fault::status(status, "later").header("Retry-After", "0")]);
@@ -225,7 +225,7 @@ fn retryable_answers_are_retried_with_a_fresh_snapshot() {
 fn the_zeros_arrive_first_even_at_a_receiver_that_starts_late() {
     for fault in [Fault::status(503, "starting"), Fault::Close, Fault::Hang] {
         let (receiver, registry, counter, mut telemetry) = start();
-        telemetry.timeout = Some(Duration::from_millis(100));
+        telemetry.destinations[0].timeout = Some(Duration::from_millis(100));
         receiver.always(fault);
         let running = Running::start(&registry, &telemetry);
         counter.add((), 3);
@@ -256,7 +256,7 @@ fn zeros_that_are_refused_do_not_stand_in_the_way() {
 #[test]
 fn a_shutdown_before_the_first_export_still_sends_zeros_and_values() {
     let (receiver, registry, counter, mut telemetry) = start();
-    telemetry.interval = Duration::from_secs(3_600);
+    telemetry.destinations[0].interval = Duration::from_secs(3_600);
     receiver.script([Fault::Slow(Duration::from_millis(200))]);
     let running = Running::start(&registry, &telemetry);
     receiver.wait_for_request_in_flight();
@@ -284,7 +284,7 @@ fn other_answers_are_not_retried() {
 #[test]
 fn a_connection_that_ends_without_an_answer_is_retried() {
     let (receiver, registry, counter, mut telemetry) = start();
-    telemetry.interval = Duration::from_secs(4);
+    telemetry.destinations[0].interval = Duration::from_secs(4);
     let running = Running::start(&registry, &telemetry);
     running.report();
     receiver.close_connections();
@@ -315,7 +315,7 @@ fn a_closed_idle_connection_costs_nothing() {
 #[test]
 fn retry_after_is_waited_for() {
     let (receiver, registry, _, mut telemetry) = start();
-    telemetry.interval = Duration::from_secs(20);
+    telemetry.destinations[0].interval = Duration::from_secs(20);
     receiver.script([Fault::status(429, "slow down").header("Retry-After", "1")]);
     let running = Running::start(&registry, &telemetry);
     let requests = receiver.wait_for_stored(1);
@@ -346,7 +346,7 @@ fn a_long_retry_after_holds_later_exports_back_but_not_the_last() {
 #[test]
 fn a_receiver_that_hangs_is_a_timeout_and_the_next_export_works() {
     let (receiver, registry, _, mut telemetry) = start();
-    telemetry.timeout = Some(Duration::from_millis(200));
+    telemetry.destinations[0].timeout = Some(Duration::from_millis(200));
     receiver.script([Fault::Hang]);
     let running = Running::start(&registry, &telemetry);
     let report = running.report();
@@ -362,8 +362,8 @@ fn a_receiver_that_hangs_is_a_timeout_and_the_next_export_works() {
 #[test]
 fn the_export_timeout_bounds_a_request_without_one() {
     let (receiver, registry, _, mut telemetry) = start();
-    (telemetry.timeout, telemetry.export_timeout) = (None, None);
-    telemetry.interval = Duration::from_millis(200);
+    (telemetry.destinations[0].timeout, telemetry.destinations[0].export_timeout) = (None, None);
+    telemetry.destinations[0].interval = Duration::from_millis(200);
     receiver.script([Fault::Hang]);
     let running = Running::start(&registry, &telemetry);
     assert_eq!(failure(&running).0, ErrorType::Timeout);
@@ -418,7 +418,7 @@ fn what_speaks_no_http_is_explained() {
 #[test]
 fn tls_to_a_plain_port_is_explained() {
     let (receiver, registry, _, mut telemetry) = start();
-    telemetry.endpoint.as_mut().unwrap().tls = true;
+    telemetry.destinations[0].endpoint.tls = true;
     let running = Running::start(&registry, &telemetry);
     let (error, sentence) = failure(&running);
     running.stop();
@@ -440,7 +440,7 @@ fn a_port_where_nobody_listens_and_a_name_nobody_has_are_explained() {
     );
     running.stop();
 
-    "no-such-host.invalid".clone_into(&mut telemetry.endpoint.as_mut().unwrap().host);
+    "no-such-host.invalid".clone_into(&mut telemetry.destinations[0].endpoint.host);
     let running = Running::start(&registry, &telemetry);
     let (error, sentence) = failure(&running);
     assert_eq!(error, ErrorType::Connect);
@@ -452,7 +452,7 @@ fn a_port_where_nobody_listens_and_a_name_nobody_has_are_explained() {
 #[test]
 fn the_last_increments_arrive() {
     let (receiver, registry, counter, mut telemetry) = start();
-    telemetry.interval = Duration::from_secs(60);
+    telemetry.destinations[0].interval = Duration::from_secs(60);
     let running = Running::start(&registry, &telemetry);
     counter.add((), 41);
     receiver.wait_for_stored(1);
@@ -466,7 +466,7 @@ fn the_last_increments_arrive() {
 #[test]
 fn a_receiver_that_hangs_holds_the_end_up_for_five_seconds_at_most() {
     let (receiver, registry, _, mut telemetry) = start();
-    telemetry.timeout = None;
+    telemetry.destinations[0].timeout = None;
     receiver.always(Fault::Hang);
     let running = Running::start(&registry, &telemetry);
     receiver.wait_for_request_in_flight();
@@ -475,7 +475,7 @@ fn a_receiver_that_hangs_holds_the_end_up_for_five_seconds_at_most() {
     let last = reports.last().unwrap();
     assert!(matches!(last.delivery, Delivery::Failed { error: ErrorType::Timeout, .. }), "{last:?}");
 
-    telemetry.export_timeout = Some(Duration::from_millis(300));
+    telemetry.destinations[0].export_timeout = Some(Duration::from_millis(300));
     let running = Running::start(&registry, &telemetry);
     running.report();
     let (elapsed, _, _) = running.stop();
@@ -532,7 +532,7 @@ fn an_outage_loses_nothing() {
 fn without_a_receiver_snapshots_are_observed_all_the_same() {
     let (registry, _) = registry();
     let mut telemetry = telemetry("127.0.0.1:1".parse().unwrap());
-    telemetry.endpoint = None;
+    telemetry.destinations.clear();
     let running = Running::start(&registry, &telemetry);
     for number in 1..=3 {
         let report = running.report();
@@ -552,10 +552,13 @@ fn what_cannot_work_is_said_at_the_start() {
         change(&mut telemetry);
         tollgate::export::Exporter::new(Arc::clone(&registry), &telemetry).unwrap_err()
     };
-    assert!(with(|telemetry| telemetry.headers.push(("a b".to_owned(), Secret::new("x")))).contains("\"a b\""));
+    assert!(
+        with(|telemetry| telemetry.destinations[0].headers.push(("a b".to_owned(), Secret::new("x"))))
+            .contains("\"a b\"")
+    );
     let unreadable = with(|telemetry| {
-        telemetry.certificate = Some("/no/such/file.pem".into());
-        telemetry.endpoint.as_mut().unwrap().tls = true;
+        telemetry.destinations[0].certificate = Some("/no/such/file.pem".into());
+        telemetry.destinations[0].endpoint.tls = true;
     });
     assert!(unreadable.contains("/no/such/file.pem"), "{unreadable}");
 }

@@ -54,7 +54,7 @@ fn series_names(metric: &Descriptor) -> Vec<String> {
         unit => assert!(unit.starts_with('{'), "{}: what does Prometheus make of the unit {unit:?}?", metric.name),
     }
     match metric.kind {
-        Kind::Counter => vec![name + "_total"],
+        Kind::Counter | Kind::ObservableCounter => vec![name + "_total"],
         Kind::UpDownCounter | Kind::Gauge => vec![name],
         Kind::Histogram(_) => ["_bucket", "_sum", "_count"].iter().map(|suffix| format!("{name}{suffix}")).collect(),
     }

@@ -60,7 +60,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::config::OtlpEndpoint;
+    use crate::{
+        config::{Destination, OtlpEndpoint, Protocol},
+        telemetry::{Aggregations, Temporality},
+    };
 
     /// Checks against a receiver that gives this answer; returns the exit code and the line.
     async fn check(answer: &'static str) -> (u8, String, String) {
@@ -91,14 +94,25 @@ mod tests {
     }
 
     fn telemetry(endpoint: Option<OtlpEndpoint>) -> Telemetry {
-        Telemetry {
+        let destination = endpoint.map(|endpoint| Destination {
+            name: "otlp".into(),
             endpoint,
+            protocol: Protocol::HttpProtobuf,
             headers: Vec::new(),
             gzip: false,
+            temporality: Temporality::Cumulative,
             timeout: Some(Duration::from_secs(10)),
             interval: Duration::from_secs(60),
             export_timeout: Some(Duration::from_secs(30)),
             certificate: None,
+            client_certificate: None,
+        });
+        Telemetry {
+            destinations: destination.into_iter().collect(),
+            console: false,
+            prometheus: false,
+            interval: Duration::from_secs(60),
+            aggregations: Aggregations::default(),
             resource: vec![
                 ("service.name".into(), "test".into()),
                 ("service.instance.id".into(), "0123456789abcdef".into()),

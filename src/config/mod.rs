@@ -29,6 +29,7 @@ use self::{
     reference::Resolver,
     resolve::Resolve,
 };
+use crate::telemetry::{Aggregations, Temporality};
 
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -44,6 +45,7 @@ pub struct Config {
     pub models: Vec<Model>,
     pub keys: Vec<Key>,
     pub telemetry: Telemetry,
+    pub admin: Admin,
 }
 
 /// `[server]`.
@@ -124,10 +126,30 @@ pub struct Key {
 /// `[telemetry]` and the `OTEL_*` variables, which win.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    /// `None`: nothing is exported (`OTEL_SDK_DISABLED`, `OTEL_METRICS_EXPORTER=none`).
-    pub endpoint: Option<OtlpEndpoint>,
+    /// Receivers; empty when nothing is pushed (`OTEL_SDK_DISABLED`, `OTEL_METRICS_EXPORTER=none`).
+    pub destinations: Vec<Destination>,
+    /// Every export is shown on standard output.
+    pub console: bool,
+    /// The admin listener serves `/metrics`.
+    pub prometheus: bool,
+    /// From the start of one export to the start of the next, where there is no destination to say so.
+    pub interval: Duration,
+    /// How histograms are kept, the same for every destination.
+    pub aggregations: Aggregations,
+    /// In order; `service.name`, `service.instance.id` and `service.version` are always among them.
+    pub resource: Vec<(String, String)>,
+}
+
+/// One receiver of metrics: `[telemetry]` itself, or an entry of `[[telemetry.export]]`.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Tells receivers apart in the log: `otlp` for the one of `[telemetry]`.
+    pub name: String,
+    pub endpoint: OtlpEndpoint,
+    pub protocol: Protocol,
     pub headers: Vec<(String, Secret)>,
     pub gzip: bool,
+    pub temporality: Temporality,
     /// One request; `None` waits without limit.
     pub timeout: Option<Duration>,
     /// From the start of one export to the start of the next.
@@ -136,8 +158,28 @@ pub struct Telemetry {
     pub export_timeout: Option<Duration>,
     /// PEM file that replaces the built-in roots.
     pub certificate: Option<PathBuf>,
-    /// In order; `service.name`, `service.instance.id` and `service.version` are always among them.
-    pub resource: Vec<(String, String)>,
+    /// PEM files of a client certificate and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// How metrics are put on the wire (`OTEL_EXPORTER_OTLP_PROTOCOL`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    #[default]
+    HttpProtobuf,
+    HttpJson,
+    Grpc,
+}
+
+impl Protocol {
+    /// Its name in the configuration and in the specification's variable.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HttpProtobuf => "http/protobuf",
+            Self::HttpJson => "http/json",
+            Self::Grpc => "grpc",
+        }
+    }
 }
 
 /// Where metrics go, exactly as it will be requested.
@@ -146,10 +188,20 @@ pub struct OtlpEndpoint {
     pub tls: bool,
     pub host: String,
     pub port: u16,
-    /// Path and query; starts with `/`.
+    /// Path and query; starts with `/`. gRPC has a path of its own and takes no account of it.
     pub target: String,
-    /// Which setting it came from, for messages: a variable or `telemetry.endpoint`.
+    /// Which setting it came from, for messages: a variable, `telemetry.endpoint` or
+    /// `telemetry.export.NAME.endpoint`.
     pub source: String,
+}
+
+/// `[admin]`: what is not for clients.
+#[derive(Debug, Clone, Default)]
+pub struct Admin {
+    /// `None`: there is no admin listener.
+    pub listen: Option<SocketAddr>,
+    /// Required as `Authorization: Bearer`, always so when the address is not loopback.
+    pub token: Option<Secret>,
 }
 
 /// A configuration, and what the operator should know about it.
@@ -209,7 +261,7 @@ impl Config {
         let mut env = OtelEnv::new(environment);
         let (telemetry, settings) = telemetry::resolve(&file.telemetry, &mut env, &mut resolve)?;
         warnings.append(&mut env.warnings);
-        let config = Self { server, providers, models, keys, telemetry };
+        let config = Self { server, providers, models, keys, telemetry, admin: Admin::default() };
         problems.unless_any(Loaded { config, file: path.to_owned(), warnings, settings })
     }
 
@@ -224,7 +276,7 @@ impl Config {
         // The specification's default endpoint is for programs that were told to export; the demo
         // pushes when it is.
         if loaded.settings.iter().any(|setting| setting.name == "endpoint" && setting.source == "default") {
-            loaded.config.telemetry.endpoint = None;
+            loaded.config.telemetry.destinations.clear();
         }
         Ok(loaded)
     }

@@ -4,12 +4,13 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use super::{
-    OtlpEndpoint, Secret, Telemetry, file,
+    Destination, OtlpEndpoint, Protocol, Secret, Telemetry, file,
     otel_env::{self, Found, OtelEnv},
     problem::ConfigError,
     resolve::Resolve,
     value,
 };
+use crate::telemetry::{Aggregations, Temporality};
 
 /// One effective setting, for `tollgate check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,14 +87,25 @@ pub(super) fn resolve(
 
     let resource = resource(file, env, &mut settings);
     let limit = |duration: Duration| (!duration.is_zero()).then_some(duration);
-    let telemetry = Telemetry {
+    let destination = endpoint.map(|endpoint| Destination {
+        name: "otlp".into(),
         endpoint,
+        protocol: Protocol::HttpProtobuf,
         headers,
         gzip,
+        temporality: Temporality::Cumulative,
         timeout: limit(timeout),
         interval,
         export_timeout: limit(export_timeout),
         certificate,
+        client_certificate: None,
+    });
+    let telemetry = Telemetry {
+        destinations: destination.into_iter().collect(),
+        console: false,
+        prometheus: false,
+        interval,
+        aggregations: Aggregations::default(),
         resource,
     };
     Ok((telemetry, settings))

@@ -238,10 +238,18 @@ fn check_row(environment: &[(&str, &str)], what: &str, expected: &str, warning: 
     let telemetry = &loaded.config.telemetry;
     let setting = loaded.settings.iter().find(|setting| setting.name == what).map(|setting| setting.value.clone());
     let resource = telemetry.resource.iter().find(|(key, _)| key == what).map(|(_, value)| value.clone());
-    let headers =
-        || telemetry.headers.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>();
+    let headers = || {
+        telemetry
+            .destinations
+            .iter()
+            .flat_map(|destination| &destination.headers)
+            .map(|(name, value)| format!("{name}={}", value.expose()))
+            .collect::<Vec<_>>()
+    };
     let found = match what {
-        "target" => telemetry.endpoint.as_ref().map(|endpoint| endpoint.target.clone()).unwrap_or_default(),
+        "target" => {
+            telemetry.destinations.first().map(|destination| destination.endpoint.target.clone()).unwrap_or_default()
+        }
         "header values" => headers().join(" "),
         _ => setting.or(resource).unwrap_or_default(),
     };
@@ -343,6 +351,9 @@ fn the_example_shows_every_option_and_its_default() {
     let (given, spelled) = (load(EXAMPLE, SECRETS).unwrap().config, load(&alive, SECRETS).unwrap().config);
     assert_eq!(format!("{:?}", given.server), format!("{:?}", spelled.server));
     assert_eq!(format!("{:?}", given.providers), format!("{:?}", spelled.providers));
-    assert_eq!(given.telemetry.interval, spelled.telemetry.interval);
-    assert_eq!(given.telemetry.timeout, spelled.telemetry.timeout);
+    let times = |config: &Config| {
+        let destinations = config.telemetry.destinations.iter();
+        destinations.map(|destination| (destination.interval, destination.timeout)).collect::<Vec<_>>()
+    };
+    assert_eq!(times(&given), times(&spelled));
 }

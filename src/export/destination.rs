@@ -14,11 +14,7 @@ use super::{
     send::Receiver,
     source::{Load, Source},
 };
-use crate::{
-    config::{OtlpEndpoint, Telemetry},
-    http_client::Pool,
-    telemetry::Snapshot,
-};
+use crate::{config, http_client::Pool, telemetry::Snapshot};
 
 /// Age at which the baseline is given up: Prometheus refuses points that are an hour old.
 const BASELINE_AGE_MAX: Duration = Duration::from_secs(30 * 60);
@@ -48,18 +44,18 @@ struct Baseline {
 }
 
 impl Destination {
-    pub(super) fn new(source: &mut Source, telemetry: &Telemetry, endpoint: &OtlpEndpoint) -> Result<Self, String> {
-        let receiver = Receiver::new(telemetry, endpoint)?;
-        let instruments = Instruments::bind(source.registry(), endpoint);
+    pub(super) fn new(source: &mut Source, settings: &config::Destination) -> Result<Self, String> {
+        let receiver = Receiver::new(settings)?;
+        let instruments = Instruments::bind(source.registry(), &settings.endpoint);
         instruments.observe();
         Ok(Self {
             receiver,
             instruments,
             baseline: Some(Baseline { load: source.read().load, taken: Instant::now() }),
             announcer: Announcer::default(),
-            timeout: telemetry.timeout,
+            timeout: settings.timeout,
             not_before: None,
-            url: explain::url(endpoint).into(),
+            url: explain::url(&settings.endpoint).into(),
         })
     }
 

@@ -118,13 +118,14 @@ impl Exporter {
     /// bound and no request has been served.
     pub fn new(registry: Arc<Registry>, telemetry: &Telemetry) -> Result<Self, String> {
         let mut source = Source::new(registry, telemetry);
-        let destination = match &telemetry.endpoint {
-            Some(endpoint) => Some(Destination::new(&mut source, telemetry, endpoint)?),
+        let settings = telemetry.destinations.first();
+        let destination = match settings {
+            Some(settings) => Some(Destination::new(&mut source, settings)?),
             None => None,
         };
         // An interval of zero would be a busy loop.
-        let interval = telemetry.interval.max(Duration::from_millis(1));
-        let timeout = telemetry.export_timeout.unwrap_or(interval);
+        let interval = settings.map_or(telemetry.interval, |settings| settings.interval).max(Duration::from_millis(1));
+        let timeout = settings.and_then(|settings| settings.export_timeout).unwrap_or(interval);
         Ok(Self { source, destination, interval, timeout, exports: 0 })
     }
 
@@ -218,16 +219,15 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::telemetry::Aggregations;
 
     fn telemetry(interval: Duration) -> Telemetry {
         Telemetry {
-            endpoint: None,
-            headers: Vec::new(),
-            gzip: false,
-            timeout: None,
+            destinations: Vec::new(),
+            console: false,
+            prometheus: false,
             interval,
-            export_timeout: None,
-            certificate: None,
+            aggregations: Aggregations::default(),
             resource: Vec::new(),
         }
     }

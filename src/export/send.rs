@@ -20,7 +20,7 @@ use super::{
     retry,
 };
 use crate::{
-    config::{OtlpEndpoint, Secret, Telemetry},
+    config::{Destination, OtlpEndpoint, Secret},
     http_client::{Origin, Pool, ResponseBody, Tls},
 };
 
@@ -62,30 +62,31 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// Prepares everything that each request needs, or says what is wrong with it.
-    pub(super) fn new(telemetry: &Telemetry, endpoint: &OtlpEndpoint) -> Result<Self, String> {
+    pub(super) fn new(settings: &Destination) -> Result<Self, String> {
+        let endpoint = &settings.endpoint;
         let origin = Origin::new(endpoint.tls, &endpoint.host, endpoint.port)
             .map_err(|why| format!("{}: {why}", endpoint.source))?;
         let uri = Uri::try_from(endpoint.target.as_str())
             .map_err(|why| format!("{}: the path cannot be requested: {why}", endpoint.source))?;
         if endpoint.tls
-            && let Some(path) = &telemetry.certificate
+            && let Some(path) = &settings.certificate
         {
             // The pool reads the file on first use; a wrong one is better known at start.
             Tls::from_file(path)?;
         }
-        let headers = headers(&telemetry.headers, &origin, telemetry.gzip)?;
+        let headers = headers(&settings.headers, &origin, settings.gzip)?;
         Ok(Self {
             endpoint: endpoint.clone(),
             has_credentials: headers.keys().any(|name| {
                 // Vendors have names of their own: `dd-api-key`, `x-honeycomb-team`, `api-token`.
                 ["auth", "key", "token", "team"].iter().any(|part| name.as_str().contains(part))
             }),
-            gzip: telemetry.gzip,
+            gzip: settings.gzip,
             origin,
             uri,
             headers,
-            redactor: Redactor::new(telemetry.headers.iter().map(|(_, value)| value)),
-            certificate: telemetry.certificate.clone(),
+            redactor: Redactor::new(settings.headers.iter().map(|(_, value)| value)),
+            certificate: settings.certificate.clone(),
         })
     }
 

@@ -84,7 +84,7 @@ impl Table {
                 let attributes = point.attributes();
                 let amount = match of.kind {
                     Kind::Histogram(_) => snapshot.count(point),
-                    Kind::Counter | Kind::UpDownCounter | Kind::Gauge => point.value,
+                    Kind::Counter | Kind::ObservableCounter | Kind::UpDownCounter | Kind::Gauge => point.value,
                 };
                 let text = describe(&attributes);
                 let before = self.before.insert((of.name, attributes), amount).unwrap_or(0);
@@ -150,7 +150,7 @@ fn value(of: &Descriptor, snapshot: &Snapshot, point: &Point, before: u64) -> St
             };
             format!("n={count} avg={average} p95={p95}")
         }
-        Kind::Counter => {
+        Kind::Counter | Kind::ObservableCounter => {
             let moved = point.value.saturating_sub(before);
             let total = with_unit(point.value as f64 * scale, of.unit);
             if moved == 0 { total } else { format!("{total} (+{})", with_unit(moved as f64 * scale, of.unit)) }

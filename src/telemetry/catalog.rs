@@ -11,6 +11,8 @@ use super::attribute::attribute_enum;
 pub enum Kind {
     /// A monotonic sum.
     Counter,
+    /// A monotonic sum that somebody else keeps, such as the kernel; it is read, never added to.
+    ObservableCounter,
     /// A sum that goes up and down.
     UpDownCounter,
     /// A present value.
@@ -23,11 +25,16 @@ impl Kind {
     /// The instrument's name in the documentation.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Counter => "counter",
+            Self::Counter | Self::ObservableCounter => "counter",
             Self::UpDownCounter => "up-down counter",
             Self::Gauge => "gauge",
             Self::Histogram(_) => "histogram",
         }
+    }
+
+    /// Whether it only grows.
+    pub const fn is_monotonic(self) -> bool {
+        matches!(self, Self::Counter | Self::ObservableCounter)
     }
 }
 
@@ -91,13 +98,6 @@ impl Descriptor {
     /// Its place in the table.
     pub fn position(&'static self) -> usize {
         CATALOG.iter().position(|other| std::ptr::eq(*other, self)).unwrap_or(usize::MAX)
-    }
-
-    /// Its bounds in recorded units; empty unless it is a histogram.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds are positive and below 2^53")]
-    pub(super) fn recorded_bounds(&self) -> Box<[u64]> {
-        let Kind::Histogram(bounds) = self.kind else { return Box::default() };
-        bounds.iter().map(|bound| (bound / self.scale.unwrap_or(1.0)).round() as u64).collect()
     }
 }
 
@@ -203,7 +203,7 @@ catalog! {
     SDK_DURATION: Exporter, "otel.sdk.exporter.operation.duration", HTTP_SECONDS, "s", NANOS, ["otel.component.name", "otel.component.type", "server.address", "server.port", "error.type"], "Duration of one export, retries included.";
     EXPORT_LAST_SUCCESS_AGE: Exporter, "tollgate.export.last_success.age", Kind::Gauge, "s", NANOS, ["otel.component.name", "otel.component.type", "server.address", "server.port"], "Time since an export last succeeded; before the first one, time since start.";
 
-    PROCESS_CPU_TIME: Process, "process.cpu.time", Kind::Counter, "s", NANOS, ["cpu.mode"], "CPU time of the process.";
+    PROCESS_CPU_TIME: Process, "process.cpu.time", Kind::ObservableCounter, "s", NANOS, ["cpu.mode"], "CPU time of the process.";
     PROCESS_MEMORY_USAGE: Process, "process.memory.usage", Kind::UpDownCounter, "By", WHOLE, [], "Resident memory of the process.";
     PROCESS_THREAD_COUNT: Process, "process.thread.count", Kind::UpDownCounter, "{thread}", WHOLE, [], "Threads of the process.";
     PROCESS_FD_COUNT: Process, "process.unix.file_descriptor.count", Kind::UpDownCounter, "{file_descriptor}", WHOLE, [], "File descriptors the process has open.";

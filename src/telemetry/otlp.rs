@@ -65,21 +65,21 @@ fn encode_metric(out: &mut Vec<u8>, metric: &MetricSnapshot, snapshot: &Snapshot
     // Metric.data: gauge = 5, sum = 7, histogram = 9; data_points = 1 in each of them.
     let data = match of.kind {
         Kind::Gauge => 5,
-        Kind::Counter | Kind::UpDownCounter => 7,
+        Kind::Counter | Kind::ObservableCounter | Kind::UpDownCounter => 7,
         Kind::Histogram(_) => 9,
     };
     protobuf::message(out, data, |out| {
         for point in &metric.points {
             protobuf::message(out, 1, |out| match of.kind {
                 Kind::Histogram(bounds) => histogram_point(out, of, bounds, point, snapshot, time_nanos),
-                Kind::Counter | Kind::UpDownCounter | Kind::Gauge => number_point(out, of, point, time_nanos),
+                _ => number_point(out, of, point, time_nanos),
             });
         }
         if !matches!(of.kind, Kind::Gauge) {
             protobuf::integer(out, 2, CUMULATIVE);
         }
         // Sum.is_monotonic = 3
-        protobuf::integer(out, 3, u64::from(matches!(of.kind, Kind::Counter)));
+        protobuf::integer(out, 3, u64::from(of.kind.is_monotonic()));
     });
 }
 
@@ -123,7 +123,7 @@ fn histogram_point(
 pub(super) fn encode_attributes(of: &Descriptor, attributes: &[Attribute]) -> Vec<u8> {
     let field = match of.kind {
         Kind::Histogram(_) => 9,
-        Kind::Counter | Kind::UpDownCounter | Kind::Gauge => 7,
+        _ => 7,
     };
     let mut out = Vec::new();
     for attribute in attributes {
@@ -278,7 +278,7 @@ mod tests {
         let registry = Registry::new();
         for of in CATALOG {
             match of.kind {
-                Kind::Counter => registry.counter::<()>(of, &[]).add((), 7),
+                Kind::Counter | Kind::ObservableCounter => registry.counter::<()>(of, &[]).add((), 7),
                 Kind::UpDownCounter => registry.up_down_counter::<()>(of, &[]).observe((), 7),
                 Kind::Gauge => registry.gauge::<()>(of, &[]).set((), 7),
                 Kind::Histogram(_) => registry.histogram::<()>(of, &[]).record((), 7),
@@ -292,7 +292,7 @@ mod tests {
             let found = metrics.iter().find(|metric| metric.name == of.name).unwrap();
             assert_eq!((found.unit.as_str(), found.description.as_str()), (of.unit, of.description));
             match (of.kind, found.data.as_ref().unwrap()) {
-                (Kind::Counter, Data::Sum(sum)) => assert!(sum.is_monotonic),
+                (Kind::Counter | Kind::ObservableCounter, Data::Sum(sum)) => assert!(sum.is_monotonic),
                 (Kind::UpDownCounter, Data::Sum(sum)) => assert!(!sum.is_monotonic),
                 (Kind::Gauge, Data::Gauge(gauge)) => assert_eq!(gauge.data_points.len(), 1),
                 (Kind::Histogram(bounds), Data::Histogram(histogram)) => {

@@ -10,33 +10,48 @@ use std::{
 
 use tokio::{sync::oneshot, task::LocalSet};
 use tollgate::{
-    config::{OtlpEndpoint, Telemetry},
+    config::{Destination, OtlpEndpoint, Protocol, Telemetry},
     export::{Exporter, Report},
-    telemetry::Registry,
+    telemetry::{Aggregations, Registry, Temporality},
 };
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A configuration with short times; tests change what they are about.
 pub(crate) fn telemetry(to: SocketAddr) -> Telemetry {
     Telemetry {
-        endpoint: Some(OtlpEndpoint {
-            tls: false,
-            host: to.ip().to_string(),
-            port: to.port(),
-            target: "/api/v1/otlp/v1/metrics".to_owned(),
-            source: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT".to_owned(),
-        }),
-        headers: Vec::new(),
-        gzip: false,
-        timeout: Some(Duration::from_secs(10)),
+        destinations: vec![destination(to)],
+        console: false,
+        prometheus: false,
         interval: Duration::from_millis(50),
-        export_timeout: Some(Duration::from_secs(30)),
-        certificate: None,
+        aggregations: Aggregations::default(),
         resource: vec![
             ("service.name".to_owned(), "tollgate".to_owned()),
             ("service.instance.id".to_owned(), "one".to_owned()),
             ("service.version".to_owned(), "0.1.0".to_owned()),
         ],
+    }
+}
+
+/// One receiver at this address.
+pub(crate) fn destination(to: SocketAddr) -> Destination {
+    Destination {
+        name: "otlp".to_owned(),
+        endpoint: OtlpEndpoint {
+            tls: false,
+            host: to.ip().to_string(),
+            port: to.port(),
+            target: "/api/v1/otlp/v1/metrics".to_owned(),
+            source: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT".to_owned(),
+        },
+        protocol: Protocol::HttpProtobuf,
+        headers: Vec::new(),
+        gzip: false,
+        temporality: Temporality::Cumulative,
+        timeout: Some(Duration::from_secs(10)),
+        interval: Duration::from_millis(50),
+        export_timeout: Some(Duration::from_secs(30)),
+        certificate: None,
+        client_certificate: None,
     }
 }
 
