@@ -32,7 +32,7 @@ use crate::{
     export::{Exporter, Report},
     gateway::Gateway,
     server::Server,
-    telemetry::{Registry, Snapshot},
+    telemetry::{Registry, registry::SERIES_MAX},
 };
 
 /// A running gateway: the server's threads and the exporter on the caller's.
@@ -48,10 +48,10 @@ pub struct Tollgate {
 impl Tollgate {
     /// Starts serving and exporting, or says what stands in the way.
     ///
-    /// Has to be called inside a `LocalSet`, on which the exporter runs; `observe` sees every
-    /// snapshot that was taken for an export, and what became of it.
-    pub fn start(config: &Config, observe: impl FnMut(&Snapshot, &Report) + 'static) -> Result<Self, String> {
-        let registry = Registry::new();
+    /// Has to be called inside a `LocalSet`, on which the exporter runs; `observe` is told
+    /// of every export and what became of it.
+    pub fn start(config: &Config, observe: impl FnMut(&Registry, &Report) + 'static) -> Result<Self, String> {
+        let registry = Registry::with(SERIES_MAX, config.telemetry.aggregations.clone());
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(config, &registry)?));
         let exporter = Exporter::new(registry, &config.telemetry)?;
         let server = Server::start(&config.server, &gateway)

@@ -6,12 +6,12 @@ use tokio::task::LocalSet;
 
 use crate::{
     config::Telemetry,
-    export::{Delivery, Exporter},
-    telemetry::{Attribute, Gauge, Registry, catalog as metric},
+    export::{Delivery, Exporter, Report},
+    telemetry::{Attribute, Gauge, Registry, catalog as metric, registry::SERIES_MAX},
 };
 
-/// Exports the process's own numbers and the version once, without retries, and explains the
-/// answer. 0 if the receiver took them, else 1.
+/// Exports the process's own numbers and the version once to each receiver, without retries, and
+/// explains the answers. 0 if every receiver took them, else 1.
 ///
 /// It exports under an instance id of its own: under the gateway's, its points would be newer than
 /// some that a running gateway has yet to send.
@@ -22,32 +22,43 @@ pub(crate) async fn check_otlp(telemetry: &Telemetry, out: &mut dyn Write) -> u8
             value.push_str("-check");
         }
     }
-    let registry = Registry::new();
+    if telemetry.destinations.is_empty() {
+        let nothing = "otlp: nothing is exported: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or telemetry.endpoint, and \
+                       see that neither OTEL_SDK_DISABLED nor OTEL_METRICS_EXPORTER switches it off";
+        return say(out, nothing, 1);
+    }
+    let registry = Registry::with(SERIES_MAX, telemetry.aggregations.clone());
     let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];
     let build_info: Gauge = registry.gauge(&metric::BUILD_INFO, &version);
     build_info.set((), 1);
-    let (line, code) = match Exporter::new(registry, &telemetry) {
-        Ok(exporter) => {
-            let (_, report) = LocalSet::new().run_until(exporter.once()).await;
-            let url = report.url.as_deref().unwrap_or_default();
-            match report.delivery {
-                Delivery::Accepted => {
-                    let milliseconds = report.elapsed.as_millis();
-                    (format!("otlp: {url} took {} points in {milliseconds} ms", report.points), 0)
-                }
-                Delivery::Partial { sentence, rejected, .. } => (format!("otlp: {sentence}"), u8::from(rejected > 0)),
-                Delivery::Failed { sentence, .. } => (format!("otlp: {sentence}"), 1),
-                Delivery::Off | Delivery::Held(_) => (
-                    "otlp: nothing is exported: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or telemetry.endpoint, and see \
-                     that neither OTEL_SDK_DISABLED nor OTEL_METRICS_EXPORTER=none switches it off"
-                        .to_owned(),
-                    1,
-                ),
-            }
-        }
-        Err(why) => (format!("otlp: {why}"), 1),
+    let exporter = match Exporter::new(registry, &telemetry) {
+        Ok(exporter) => exporter,
+        Err(why) => return say(out, &format!("otlp: {why}"), 1),
     };
-    // The exit code is all that is left to say it with when nobody reads the line.
+    let reports = LocalSet::new().run_until(exporter.once()).await;
+    let mut code = 0;
+    for (destination, report) in telemetry.destinations.iter().zip(reports) {
+        let (sentence, failed) = explain(report);
+        code |= say(out, &format!("{}: {sentence}", destination.name), failed);
+    }
+    code
+}
+
+/// What a receiver answered, and 1 if that was not what it should.
+fn explain(report: Report) -> (String, u8) {
+    let Report { points, elapsed, url, delivery, .. } = report;
+    match delivery {
+        Delivery::Accepted => {
+            (format!("{} took {points} points in {} ms", url.as_deref().unwrap_or_default(), elapsed.as_millis()), 0)
+        }
+        Delivery::Partial { sentence, rejected, .. } => (sentence, u8::from(rejected > 0)),
+        Delivery::Failed { sentence, .. } => (sentence, 1),
+        Delivery::Off | Delivery::Held(_) => ("nothing was sent".to_owned(), 1),
+    }
+}
+
+/// Writes a line. The exit code is all that is left to say it with when nobody reads it.
+fn say(out: &mut dyn Write, line: &str, code: u8) -> u8 {
     if writeln!(out, "{line}").is_ok() { code } else { 1 }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
     serve::until_signal(
         &loaded.config,
         |address| say(&welcome(&address.to_string(), &key)),
-        move |snapshot, report| say(&exports.render(snapshot, report)),
+        move |registry, report| say(&exports.render(&registry.snapshot(), report)),
     )
 }
 

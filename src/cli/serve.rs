@@ -13,7 +13,7 @@ use crate::{
     Tollgate,
     config::{Config, Environment},
     export::Report,
-    telemetry::Snapshot,
+    telemetry::Registry,
 };
 
 /// Arguments of `serve`.
@@ -47,7 +47,7 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Wri
 pub(super) fn until_signal(
     config: &Config,
     started: impl FnOnce(std::net::SocketAddr),
-    observe: impl FnMut(&Snapshot, &Report) + 'static,
+    observe: impl FnMut(&Registry, &Report) + 'static,
 ) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -120,6 +120,11 @@ pub(super) enum TlsFailure {
 }
 
 impl Answer {
+    /// Whether the receiver took the request, with or without a remark.
+    pub(super) fn is_success(&self) -> bool {
+        matches!(self, Self::Accepted | Self::Partial { .. })
+    }
+
     /// The `error.type` of the points that were sent; those of a partial success count one by one.
     pub(super) fn error_type(&self) -> Option<ErrorType> {
         match self {

@@ -1,4 +1,4 @@
-//! One receiver and how it is doing: what was told about it, and when it wants to be left alone.
+//! One receiver and how it is doing: what it has taken, and when it wants to be left alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,56 +7,87 @@ use tokio::time::Instant;
 use super::{
     Bounds, Delivery, Report,
     announce::Announcer,
-    answer::Answer,
+    answer::{Answer, ErrorType, Failure},
+    batch::{Batch, REQUEST_BYTES_MAX},
     explain::{self, Facts},
     instruments::Instruments,
+    progress::Progress,
     retry::{self, Delivered},
     send::Receiver,
-    source::{Load, Source},
+    source::Source,
 };
-use crate::{config, http_client::Pool, telemetry::Snapshot};
+use crate::{
+    config::{self, Protocol},
+    http_client::Pool,
+    telemetry::Temporality,
+};
 
-/// Age at which the baseline is given up: Prometheus refuses points that are an hour old.
-const BASELINE_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Age at which a batch is given up: Prometheus refuses points that are an hour old.
+const BATCH_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Requests do not get smaller than this, however often a receiver says they are too large.
+const REQUEST_BYTES_MIN: usize = 64 * 1024;
 
 /// A receiver with the state of the exports to it.
 #[derive(Debug)]
 pub(super) struct Destination {
     receiver: Receiver,
+    protocol: Protocol,
+    is_cumulative: bool,
+    resource: Arc<[(String, String)]>,
     instruments: Instruments,
     announcer: Announcer,
+    progress: Progress,
     /// Of one request.
     timeout: Option<Duration>,
+    request_bytes_max: usize,
     /// A `Retry-After` that reaches beyond the export it answered.
     not_before: Option<Instant>,
-    baseline: Option<Baseline>,
+    pending: Option<Batch>,
     url: Arc<str>,
 }
 
-/// The registry as it was before the first request, until the receiver has it.
-///
-/// Prometheus takes no account of start times: a counter that it first sees at 3 has not increased
-/// by 3. So it has to see the zeros, also if it was started after us.
-#[derive(Debug)]
-struct Baseline {
-    load: Load,
-    taken: Instant,
+/// What became of the points of one export.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
+    pub(super) points: usize,
+    /// Those in requests that were taken; some of them may have been rejected.
+    pub(super) taken: usize,
+    pub(super) rejected: u64,
+    pub(super) bytes: usize,
 }
 
 impl Destination {
-    pub(super) fn new(source: &mut Source, settings: &config::Destination) -> Result<Self, String> {
+    /// Prepares a receiver. What the registry holds now is what it will see first.
+    ///
+    /// Prometheus takes no account of start times: a counter that it first sees at 3 has not
+    /// increased by 3. So it has to see the zeros, also if it was started after us: the first batch
+    /// is of now, and is sent until it is taken.
+    pub(super) fn new(
+        source: &mut Source,
+        settings: &config::Destination,
+        resource: &Arc<[(String, String)]>,
+        number: usize,
+    ) -> Result<Self, String> {
         let receiver = Receiver::new(settings)?;
-        let instruments = Instruments::bind(source.registry(), &settings.endpoint);
+        let instruments = Instruments::bind(source.registry(), settings, number);
         instruments.observe();
-        Ok(Self {
+        let mut destination = Self {
             receiver,
+            protocol: settings.protocol,
+            is_cumulative: settings.temporality == Temporality::Cumulative,
+            resource: Arc::clone(resource),
             instruments,
-            baseline: Some(Baseline { load: source.read().load, taken: Instant::now() }),
             announcer: Announcer::default(),
+            progress: Progress::new(settings.temporality),
             timeout: settings.timeout,
+            request_bytes_max: REQUEST_BYTES_MAX,
             not_before: None,
+            pending: None,
             url: explain::url(&settings.endpoint).into(),
-        })
+        };
+        destination.pending = Some(destination.read(source));
+        Ok(destination)
     }
 
     /// A pool for this receiver. It belongs to one thread.
@@ -70,75 +101,96 @@ impl Destination {
     }
 
     /// Sends what `source` reads, again if need be, and logs what is news.
-    pub(super) async fn export(
-        &mut self,
-        number: u64,
-        source: &mut Source,
-        pool: &Pool,
-        bounds: Bounds<'_>,
-    ) -> (Snapshot, Report) {
+    pub(super) async fn export(&mut self, number: u64, source: &mut Source, pool: &Pool, bounds: Bounds<'_>) -> Report {
+        let url = Some(Arc::clone(&self.url));
         let hold = self.not_before.map(|moment| moment.saturating_duration_since(Instant::now()));
         if let Some(hold) = hold.filter(|hold| !hold.is_zero()) {
-            self.instruments.observe();
-            let reading = source.read();
-            let url = Some(Arc::clone(&self.url));
-            return (reading.snapshot, Report::new(number, &reading.load, url, Delivery::Held(hold)));
+            return Report::new(number, url, Delivery::Held(hold));
         }
-        if let Some(baseline) = self.baseline.take()
-            && baseline.taken.elapsed() < BASELINE_AGE_MAX
-        {
-            let report = self.send_baseline(baseline, number, pool, bounds).await;
-            if bounds.is_first || !report.delivery.arrived() {
-                return (source.read().snapshot, report);
-            }
-        }
-        // A retry is a new snapshot: old points after newer ones are refused, and it has all they had.
-        let fresh = |instruments: &Instruments| {
-            instruments.observe();
-            let reading = source.read();
-            (reading.snapshot, reading.load)
-        };
-        let (snapshot, report, _) = self.deliver(number, pool, bounds, fresh).await;
-        (snapshot, report)
-    }
-
-    /// Sends the baseline and keeps it if it may be taken another time. As nothing newer has been
-    /// taken, it may be sent again as it is.
-    async fn send_baseline(&mut self, baseline: Baseline, number: u64, pool: &Pool, bounds: Bounds<'_>) -> Report {
-        let load = baseline.load.clone();
-        let ((), report, is_open) = self.deliver(number, pool, bounds, |_| ((), load.clone())).await;
-        self.baseline = is_open.then_some(baseline);
+        let started = Instant::now();
+        let (tally, delivered) =
+            retry::deliver(bounds.retry_until, bounds.hurry, async || self.attempt(source, pool, bounds).await).await;
+        let Delivered { answer, attempts, not_before, .. } = delivered;
+        self.not_before = not_before;
+        let elapsed = started.elapsed();
+        self.instruments.sent(tally, &answer, elapsed);
+        let (points, bytes) = (tally.points, tally.bytes);
+        let report = Report { attempts, elapsed, points, bytes, ..Report::new(number, url, self.judge(&answer)) };
+        self.announcer.hear(&report);
         report
     }
 
-    async fn deliver<T>(
-        &mut self,
-        number: u64,
-        pool: &Pool,
-        bounds: Bounds<'_>,
-        mut next: impl FnMut(&Instruments) -> (T, Load),
-    ) -> (T, Report, bool) {
-        let started = Instant::now();
-        let (receiver, instruments, timeout) = (&self.receiver, &self.instruments, self.timeout);
-        let ((sent, load), delivered) = retry::deliver(bounds.retry_until, bounds.hurry, async || {
-            let (sent, load) = next(instruments);
-            instruments.sending(load.points);
+    /// One try: first what is still to be taken as it was, then everything as it is now.
+    ///
+    /// A retry reads anew: old points after newer ones are refused, and the new ones have all that
+    /// the old ones had.
+    async fn attempt(&mut self, source: &mut Source, pool: &Pool, bounds: Bounds<'_>) -> (Tally, Answer) {
+        let mut tally = Tally::default();
+        if let Some(mut pending) = self.pending.take()
+            && pending.read.elapsed() < BATCH_AGE_MAX
+        {
+            let answer = self.send(&mut pending, pool, bounds, &mut tally).await;
+            if !answer.is_success() {
+                // As nothing newer has been taken, it may be sent again as it is.
+                let is_open = retry::retryable(&answer).is_some() || is_ambiguous(&answer);
+                self.pending = is_open.then_some(pending);
+                return (tally, answer);
+            }
+            if bounds.is_first {
+                return (tally, answer);
+            }
+        }
+        let mut batch = self.read(source);
+        let answer = self.send(&mut batch, pool, bounds, &mut tally).await;
+        if !self.is_cumulative && is_ambiguous(&answer) {
+            // If the receiver has it after all, it must not get the same differences under another
+            // time: what is repeated to the bit can be told apart from what is new.
+            self.pending = Some(batch);
+        }
+        (tally, answer)
+    }
+
+    fn read(&mut self, source: &mut Source) -> Batch {
+        self.instruments.observe();
+        let (mut snapshot, ended) = source.read();
+        self.progress.prepare(&mut snapshot, ended);
+        Batch::new(snapshot, self.protocol, self.request_bytes_max)
+    }
+
+    /// Sends a batch, request by request in order, until one is not taken.
+    async fn send(&mut self, batch: &mut Batch, pool: &Pool, bounds: Bounds<'_>, tally: &mut Tally) -> Answer {
+        let mut result = Answer::Accepted;
+        tally.points += batch.points();
+        self.instruments.sending(batch.points());
+        while let Some((_, body)) = batch.next(self.protocol, &self.resource) {
             let left = bounds.end.saturating_duration_since(Instant::now());
-            let limit = timeout.map_or(left, |timeout| timeout.min(left));
-            let answer = receiver.send(pool, load.body.clone(), limit).await;
-            ((sent, load), answer)
-        })
-        .await;
-        let Delivered { answer, attempts, not_before, is_open } = delivered;
-        self.not_before = not_before;
-        self.instruments.sent(load.points, &answer, started.elapsed());
-        let report = Report {
-            attempts,
-            elapsed: started.elapsed(),
-            ..Report::new(number, &load, Some(Arc::clone(&self.url)), self.judge(&answer))
-        };
-        self.announcer.hear(&report);
-        (sent, report, is_open)
+            let limit = self.timeout.map_or(left, |timeout| timeout.min(left));
+            let bytes = body.len();
+            tally.bytes += bytes;
+            let answer = self.receiver.send(pool, body, limit).await;
+            match &answer {
+                Answer::Accepted => {}
+                Answer::Partial { rejected, .. } => {
+                    tally.rejected += rejected;
+                    result = answer;
+                }
+                _ => {
+                    if answer.error_type() == Some(ErrorType::PayloadTooLarge) {
+                        self.request_bytes_max = (bytes / 2).clamp(REQUEST_BYTES_MIN, REQUEST_BYTES_MAX);
+                    }
+                    return answer;
+                }
+            }
+            if let Some(part) = batch.taken() {
+                tally.taken += part.points();
+                self.progress.acknowledge(&batch.snapshot, &part);
+            }
+        }
+        // Several requests may have left out points; the last one speaks for all.
+        if let Answer::Partial { rejected, .. } = &mut result {
+            *rejected = tally.rejected;
+        }
+        result
     }
 
     fn judge(&self, answer: &Answer) -> Delivery {
@@ -162,16 +214,13 @@ impl Destination {
     }
 }
 
+/// Whether the receiver may have taken what it gave no answer to.
+fn is_ambiguous(answer: &Answer) -> bool {
+    matches!(answer, Answer::Failed(Failure::Timeout(_) | Failure::Closed(_)))
+}
+
 impl Report {
-    pub(super) fn new(number: u64, load: &Load, url: Option<Arc<str>>, delivery: Delivery) -> Self {
-        Self {
-            number,
-            points: load.points,
-            bytes: load.body.len(),
-            attempts: 0,
-            elapsed: Duration::ZERO,
-            url,
-            delivery,
-        }
+    pub(super) fn new(number: u64, url: Option<Arc<str>>, delivery: Delivery) -> Self {
+        Self { number, points: 0, bytes: 0, attempts: 0, elapsed: Duration::ZERO, url, delivery }
     }
 }

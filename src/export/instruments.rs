@@ -6,16 +6,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::answer::{Answer, ErrorType};
+use super::{
+    answer::{Answer, ErrorType},
+    destination::Tally,
+};
 use crate::{
-    config::OtlpEndpoint,
+    config::{Destination, Protocol},
     telemetry::{
         Attribute, Counter, Gauge, Histogram, Registry, UpDownCounter, catalog as metric, clock::saturating_nanos,
     },
 };
 
 /// The conventions' name for what we are.
-const COMPONENT_TYPE: &str = "otlp_http_metric_exporter";
+fn component_type(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::HttpProtobuf => "otlp_http_metric_exporter",
+        Protocol::HttpJson => "otlp_http_json_metric_exporter",
+        Protocol::Grpc => "otlp_grpc_metric_exporter",
+    }
+}
 
 /// Handles of the exporter group.
 #[derive(Debug)]
@@ -29,11 +38,12 @@ pub(super) struct Instruments {
 }
 
 impl Instruments {
-    /// Binds them to one receiver.
-    pub(super) fn bind(registry: &Registry, endpoint: &OtlpEndpoint) -> Self {
+    /// Binds them to one receiver; `number` tells those of one type apart.
+    pub(super) fn bind(registry: &Registry, settings: &Destination, number: usize) -> Self {
+        let (endpoint, component_type) = (&settings.endpoint, component_type(settings.protocol));
         let fixed = [
-            Attribute::owned("otel.component.name", format!("{COMPONENT_TYPE}/0")),
-            Attribute::text("otel.component.type", COMPONENT_TYPE),
+            Attribute::owned("otel.component.name", format!("{component_type}/{number}")),
+            Attribute::text("otel.component.type", component_type),
             Attribute::owned("server.address", endpoint.host.as_str()),
             Attribute::int("server.port", i64::from(endpoint.port)),
         ];
@@ -64,33 +74,27 @@ impl Instruments {
     }
 
     /// An export is over.
-    pub(super) fn sent(&mut self, points: usize, answer: &Answer, elapsed: Duration) {
-        let points = points as u64;
+    pub(super) fn sent(&mut self, tally: Tally, answer: &Answer, elapsed: Duration) {
         let error = answer.error_type();
         self.inflight.observe((), 0);
         self.duration.record_duration(error, elapsed);
-        if error.is_some() {
-            self.exported.add(error, points);
-            return;
+        if error.is_none() {
+            self.last_success = Instant::now();
         }
-        self.last_success = Instant::now();
-        let rejected = match answer {
-            Answer::Partial { rejected, .. } => (*rejected).min(points),
-            Answer::Accepted | Answer::Refused { .. } | Answer::Failed(_) => 0,
-        };
-        self.exported.add(None, points - rejected);
+        let taken = tally.taken as u64;
+        let rejected = tally.rejected.min(taken);
+        self.exported.add(None, taken - rejected);
         self.exported.add(Some(ErrorType::Rejected), rejected);
+        self.exported.add(error, tally.points.saturating_sub(tally.taken) as u64);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::answer::Failure;
+    use crate::{config::OtlpEndpoint, export::answer::Failure, telemetry::Temporality};
 
-    #[tokio::test(start_paused = true)]
-    async fn every_export_counts_once_and_points_add_up() {
-        let registry = Registry::new();
+    fn destination() -> Destination {
         let endpoint = OtlpEndpoint {
             tls: false,
             host: "prometheus".into(),
@@ -98,10 +102,29 @@ mod tests {
             target: "/".into(),
             source: "test".into(),
         };
-        let mut own = Instruments::bind(&registry, &endpoint);
+        Destination {
+            name: "otlp".into(),
+            endpoint,
+            protocol: Protocol::HttpProtobuf,
+            headers: Vec::new(),
+            gzip: false,
+            temporality: Temporality::Cumulative,
+            timeout: None,
+            interval: Duration::from_secs(60),
+            export_timeout: None,
+            certificate: None,
+            client_certificate: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_export_counts_once_and_points_add_up() {
+        let registry = Registry::new();
+        let mut own = Instruments::bind(&registry, &destination(), 0);
+        let all = |taken, rejected| Tally { points: 10, taken, rejected, ..Tally::default() };
         let second = Duration::from_secs(1);
         tokio::time::advance(second).await;
-        own.sent(10, &Answer::Failed(Failure::ConnectionRefused), second);
+        own.sent(all(0, 0), &Answer::Failed(Failure::ConnectionRefused), second);
         own.observe();
         let age = |registry: &Registry| {
             let snapshot = registry.snapshot();
@@ -109,11 +132,11 @@ mod tests {
             metric.unwrap().points.first().unwrap().value
         };
         assert_eq!(age(&registry), 1_000_000_000, "before the first success it counts from the start");
-        own.sent(10, &Answer::Accepted, second);
+        own.sent(all(10, 0), &Answer::Accepted, second);
         own.observe();
         assert_eq!(age(&registry), 0);
-        own.sent(10, &Answer::Partial { rejected: 4, message: String::new() }, second);
-        own.sent(10, &Answer::Partial { rejected: 99, message: String::new() }, second);
+        own.sent(all(10, 4), &Answer::Partial { rejected: 4, message: String::new() }, second);
+        own.sent(all(10, 99), &Answer::Partial { rejected: 99, message: String::new() }, second);
         own.sending(10);
 
         let snapshot = registry.snapshot();

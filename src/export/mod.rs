@@ -1,4 +1,4 @@
-//! Sends the registry's numbers to an OTLP receiver, at an interval, for as long as the process lives.
+//! Sends the registry's numbers to OTLP receivers, at an interval, for as long as the process lives.
 //!
 //! Owns the background task: when an export starts, what is in it, that it ends, and what the
 //! operator is told. Counts nothing of the gateway's (`telemetry` does) and touches no request: a
@@ -6,48 +6,48 @@
 //!
 //! An export is a fresh snapshot under one timestamp that is later than any before it; the very first
 //! one is of the time before the first request, so that receivers see every series at 0. At most one
-//! is under way; an export that takes longer than the interval skips ticks instead of queueing them.
+//! per receiver is under way; one that takes longer than the interval skips ticks instead of queueing
+//! them.
 
 mod announce;
 mod answer;
+mod batch;
 mod destination;
+mod driver;
 mod explain;
 mod instruments;
 mod process;
+mod progress;
 mod redact;
 mod retry;
 mod send;
 mod source;
 pub mod table;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
+    sync::{Notify, watch},
+    time::Instant,
 };
 
 pub use answer::ErrorType;
 
-use self::{destination::Destination, source::Source};
-use crate::{
-    config::Telemetry,
-    http_client::Pool,
-    telemetry::{Registry, Snapshot},
-};
-
-/// The longest that the last export may hold up the end of the process.
-const LAST_EXPORT_MAX: Duration = Duration::from_secs(5);
+use self::{destination::Destination, driver::Driver, source::Source};
+use crate::{config::Telemetry, telemetry::Registry};
 
 /// The background task and what it needs.
 #[derive(Debug)]
 pub struct Exporter {
-    source: Source,
-    destination: Option<Destination>,
-    interval: Duration,
-    /// One export with its retries.
-    timeout: Duration,
-    exports: u64,
+    registry: Arc<Registry>,
+    drivers: Vec<Driver>,
 }
 
 /// How one export went.
@@ -56,12 +56,12 @@ pub struct Report {
     /// Counts exports from 1.
     pub number: u64,
     pub points: usize,
-    /// Size of the snapshot in protobuf, before compression.
+    /// Size of what was sent, before compression.
     pub bytes: usize,
     /// Requests that were sent.
     pub attempts: u32,
     pub elapsed: Duration,
-    /// Where it went, without a query; `None` when no receiver is configured.
+    /// Where it went, without a query; `None` for the pace of what is not sent.
     pub url: Option<Arc<str>>,
     pub delivery: Delivery,
 }
@@ -69,7 +69,7 @@ pub struct Report {
 /// What became of the points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// No receiver is configured.
+    /// There is nowhere to send it.
     Off,
     /// Not sent: the receiver asked for a pause that has this long to go.
     Held(Duration),
@@ -117,16 +117,17 @@ impl Exporter {
     /// What is in the registry now is what receivers see first: this is called when every handle is
     /// bound and no request has been served.
     pub fn new(registry: Arc<Registry>, telemetry: &Telemetry) -> Result<Self, String> {
-        let mut source = Source::new(registry, telemetry);
-        let settings = telemetry.destinations.first();
-        let destination = match settings {
-            Some(settings) => Some(Destination::new(&mut source, settings)?),
-            None => None,
-        };
-        // An interval of zero would be a busy loop.
-        let interval = settings.map_or(telemetry.interval, |settings| settings.interval).max(Duration::from_millis(1));
-        let timeout = settings.and_then(|settings| settings.export_timeout).unwrap_or(interval);
-        Ok(Self { source, destination, interval, timeout, exports: 0 })
+        let resource: Arc<[(String, String)]> = telemetry.resource.as_slice().into();
+        let mut drivers = Vec::with_capacity(telemetry.destinations.len() + 1);
+        for (number, settings) in telemetry.destinations.iter().enumerate() {
+            let mut source = Source::new(Arc::clone(&registry));
+            let destination = Destination::new(&mut source, settings, &resource, number)?;
+            drivers.push(Driver::new(source, Some(destination), settings.interval, settings.export_timeout));
+        }
+        if telemetry.console || drivers.is_empty() {
+            drivers.push(Driver::new(Source::new(Arc::clone(&registry)), None, telemetry.interval, None));
+        }
+        Ok(Self { registry, drivers })
     }
 
     /// Exports at once, then at every interval, from start to start, until `shutdown`, and then once
@@ -134,90 +135,53 @@ impl Exporter {
     ///
     /// The first export carries the registry as [`Self::new`] found it: whoever starts a gateway
     /// learns at once whether its metrics arrive, and `increase()` sees the first request.
-    /// Every snapshot is shown to `observe`, also when there is nowhere to send it. Needs a
+    /// Every export is shown to `observe`, also at the pace of one that goes nowhere. Needs a
     /// `LocalSet`. Returns at most 5 s after `shutdown`.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>, mut observe: impl FnMut(&Snapshot, &Report)) {
-        let pool = self.pool();
-        let (interval, last_export) = (self.interval, LAST_EXPORT_MAX.min(self.timeout));
+    pub async fn run(self, shutdown: impl Future<Output = ()>, observe: impl FnMut(&Registry, &Report)) {
+        let Self { registry, drivers } = self;
+        let observe = RefCell::new(observe);
+        let (stop, stopped) = watch::channel(false);
+        let drivers = drivers.into_iter().map(|driver| {
+            let (observe, registry, stopped) = (&observe, &registry, stopped.clone());
+            driver.run(stopped, move |report| (observe.borrow_mut())(registry, report))
+        });
+        let mut exports = pin!(all(drivers));
         let mut shutdown = pin!(shutdown);
-        let mut due = Instant::now();
-        let mut arrived = true;
-        let hurry = Notify::new();
-        let end = loop {
-            tokio::select! {
-                biased;
-                () = &mut shutdown => break Instant::now() + last_export,
-                () = sleep_until(due) => {}
-            }
-            let is_first = self.exports == 0;
-            let bounds =
-                Bounds { is_first, retry_until: due + interval, end: Instant::now() + self.timeout, hurry: &hurry };
-            let mut export = pin!(self.export(&pool, bounds));
-            let (done, end) = tokio::select! {
-                biased;
-                done = &mut export => (Some(done), None),
-                () = &mut shutdown => {
-                    // What is under way gets half of the time that is left: sent beside it, the
-                    // last export could overtake it.
-                    let end = Instant::now() + last_export;
-                    hurry.notify_one();
-                    (timeout_at(end - last_export / 2, export).await.ok(), Some(end))
-                }
-            };
-            arrived = done.as_ref().is_some_and(|(_, report)| report.delivery.arrived());
-            if let Some((snapshot, report)) = done {
-                observe(&snapshot, &report);
-            }
-            if let Some(end) = end {
-                break end;
-            }
-            due = next_tick(due, interval, Instant::now());
-        };
-        if let Some(destination) = &mut self.destination {
-            // A pause that the receiver asked for ends here: there is no later.
-            destination.hold_no_longer();
+        tokio::select! {
+            biased;
+            () = &mut shutdown => {}
+            _ = &mut exports => return,
         }
-        // A receiver that was dead before gets one chance: nobody waits for a process to end in vain.
-        let retry_until = if arrived { end } else { Instant::now() };
-        let (snapshot, report) =
-            self.export(&pool, Bounds { is_first: false, retry_until, end, hurry: &Notify::new() }).await;
-        observe(&snapshot, &report);
+        stop.send_replace(true);
+        exports.await;
     }
 
-    /// Exports once, in a single request, as `tollgate check --otlp` does. Needs a `LocalSet`.
-    pub async fn once(mut self) -> (Snapshot, Report) {
-        let pool = self.pool();
-        let now = Instant::now();
-        let bounds = Bounds { is_first: true, retry_until: now, end: now + self.timeout, hurry: &Notify::new() };
-        self.export(&pool, bounds).await
-    }
-
-    fn pool(&self) -> Pool {
-        self.destination.as_ref().map_or_else(|| Pool::new(None), Destination::pool)
-    }
-
-    async fn export(&mut self, pool: &Pool, bounds: Bounds<'_>) -> (Snapshot, Report) {
-        self.exports += 1;
-        if let Some(destination) = &mut self.destination {
-            return destination.export(self.exports, &mut self.source, pool, bounds).await;
-        }
-        let reading = self.source.read();
-        let report = Report::new(self.exports, &reading.load, None, Delivery::Off);
-        (reading.snapshot, report)
+    /// Exports once to each receiver, in a single try, as `tollgate check --otlp` does. Needs a
+    /// `LocalSet`.
+    pub async fn once(self) -> Vec<Report> {
+        all(self.drivers.into_iter().map(Driver::once)).await
     }
 }
 
-/// The first tick after `now`. Ticks that passed meanwhile are skipped: an export that was late
-/// has what they would have had. (tokio's `Interval` would catch up with one of them at once.)
-fn next_tick(due: Instant, interval: Duration, now: Instant) -> Instant {
-    let passed = now.saturating_duration_since(due).as_nanos() / interval.as_nanos().max(1);
-    due + interval.saturating_mul(u32::try_from(passed + 1).unwrap_or(u32::MAX))
+/// What all of these come to, side by side, in their order.
+async fn all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut waiting: Vec<(Pin<Box<_>>, Option<T>)> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|cx| {
+        let mut is_done = true;
+        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(cx) {
+                Poll::Ready(value) => *output = Some(value),
+                Poll::Pending => is_done = false,
+            }
+        }
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
     use crate::telemetry::Aggregations;
 
@@ -252,24 +216,5 @@ mod tests {
         assert_eq!(seconds(at_once), [0.0]);
         let short = starts(Duration::from_millis(250), Duration::from_millis(1_100)).await;
         assert_eq!(short.len(), 6);
-    }
-
-    #[test]
-    fn a_late_export_skips_the_ticks_it_missed() {
-        let due = Instant::now();
-        let interval = Duration::from_secs(15);
-        let next = |late: u64| (next_tick(due, interval, due + Duration::from_secs(late)) - due).as_secs();
-        assert_eq!([next(0), next(14), next(15), next(44), next(46)], [15, 15, 30, 45, 60]);
-    }
-
-    #[test]
-    fn timestamps_are_a_millisecond_apart_at_least() {
-        let mut source = Source::new(Registry::new(), &telemetry(Duration::from_secs(15)));
-        let mut last = 0;
-        for _ in 0..100 {
-            let time = source.read().snapshot.time_nanos;
-            assert!(time >= last + 1_000_000, "{time} after {last}");
-            last = time;
-        }
     }
 }

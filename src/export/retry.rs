@@ -26,8 +26,6 @@ pub(super) struct Delivered {
     pub(super) attempts: u32,
     /// The receiver asked not to be sent anything before.
     pub(super) not_before: Option<Instant>,
-    /// Whether the same may be taken at another time.
-    pub(super) is_open: bool,
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or its next try would start at `until` or later.
@@ -43,8 +41,7 @@ pub(super) async fn deliver<T>(
         let (sent, answer) = attempt().await;
         attempts += 1;
         let Some(asked) = retryable(&answer) else {
-            let is_open = matches!(answer, Answer::Failed(Failure::Timeout(_)));
-            return (sent, Delivered { answer, attempts, not_before: None, is_open });
+            return (sent, Delivered { answer, attempts, not_before: None });
         };
         let pause = backoff.next(random());
         let wait = match asked {
@@ -56,12 +53,12 @@ pub(super) async fn deliver<T>(
         let again = Instant::now() + wait;
         let not_before = asked.map(|asked| Instant::now() + asked);
         if again >= until {
-            return (sent, Delivered { answer, attempts, not_before, is_open: true });
+            return (sent, Delivered { answer, attempts, not_before });
         }
         tracing::debug!(?answer, ?wait, "export is tried again");
         tokio::select! {
             () = sleep_until(again) => {}
-            () = hurry.notified() => return (sent, Delivered { answer, attempts, not_before, is_open: true }),
+            () = hurry.notified() => return (sent, Delivered { answer, attempts, not_before }),
         }
     }
 }
@@ -70,7 +67,7 @@ pub(super) async fn deliver<T>(
 ///
 /// Statuses are those of the OTLP specification and no others; a timeout is none of them, because
 /// the receiver may still be at work on the request.
-fn retryable(answer: &Answer) -> Option<Option<Duration>> {
+pub(super) fn retryable(answer: &Answer) -> Option<Option<Duration>> {
     match answer {
         Answer::Refused { status: 429 | 502 | 503 | 504, retry_after, .. } => Some(*retry_after),
         Answer::Failed(

@@ -8,6 +8,7 @@ use std::{collections::HashMap, fmt::Write as _};
 use super::{Delivery, Report};
 use crate::telemetry::{
     Attribute, Snapshot,
+    aggregation::Buckets,
     catalog::{Descriptor, Group, Kind},
     snapshot::Point,
 };
@@ -96,7 +97,7 @@ impl Table {
                     rank: (own, amount == before, of.position()),
                     name: of.name,
                     attributes: text,
-                    value: value(of, snapshot, point, before),
+                    value: value(of, &metric.buckets, snapshot, point, before),
                 });
             }
         }
@@ -115,9 +116,12 @@ fn header(snapshot: &Snapshot, report: &Report) -> String {
         Delivery::Held(pause) => format!("{url} asked for a pause of {} s more", pause.as_secs() + 1),
         Delivery::Failed { error, .. } => format!("push to {url} failed ({})", error.as_str()),
     };
-    let Report { number, points, bytes, .. } = report;
-    let size = amount(*bytes as f64, 1e3, BYTES);
-    format!("export #{number} at {hours:02}:{minutes:02}:{seconds:02} UTC · {points} points · {size} · {fate}")
+    let (number, points) = (report.number, snapshot.points());
+    let size = match report.bytes {
+        0 => String::new(),
+        bytes => format!(" · {}", amount(bytes as f64, 1e3, BYTES)),
+    };
+    format!("export #{number} at {hours:02}:{minutes:02}:{seconds:02} UTC · {points} points{size} · {fate}")
 }
 
 /// The values that tell series apart, the varying ones first: what is cut off at the end is the same
@@ -134,17 +138,18 @@ fn shorten(text: &str, columns: usize) -> String {
     text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
 }
 
-fn value(of: &Descriptor, snapshot: &Snapshot, point: &Point, before: u64) -> String {
+fn value(of: &Descriptor, buckets: &Buckets, snapshot: &Snapshot, point: &Point, before: u64) -> String {
     let scale = of.scale.unwrap_or(1.0);
     match of.kind {
-        Kind::Histogram(bounds) => {
+        Kind::Histogram(_) => {
             let count = snapshot.count(point);
             let average = with_unit(point.value as f64 * scale / count.max(1) as f64, of.unit);
             // Of a few values, a quantile would say more about the buckets than about the values.
             if count < QUANTILE_COUNT_MIN {
                 return format!("n={count} avg={average}");
             }
-            let p95 = match quantile(bounds, snapshot.buckets(point), 0.95) {
+            let bounds = buckets.upper_bounds(of);
+            let p95 = match quantile(&bounds, snapshot.buckets(point), 0.95) {
                 Some(value) => with_unit(value, of.unit),
                 None => format!(">{}", with_unit(bounds.last().copied().unwrap_or(0.0), of.unit)),
             };
@@ -233,7 +238,7 @@ mod tests {
         let header = |delivery| header(&snapshot, &report(delivery));
         assert_eq!(
             header(Delivery::Off),
-            "export #3 at 22:13:25 UTC · 57 points · 9.1 KB · not pushed (no OTEL_EXPORTER_OTLP_* set)"
+            "export #3 at 22:13:25 UTC · 0 points · 9.1 KB · not pushed (no OTEL_EXPORTER_OTLP_* set)"
         );
         assert!(header(Delivery::Accepted).ends_with("pushed to http://localhost:9090/api/v1/otlp/v1/metrics ok"));
         let failed = Delivery::Failed { error: ErrorType::NotFound, case: "path", sentence: String::new() };
@@ -278,11 +283,13 @@ mod tests {
     #[test]
     fn a_table_is_never_wider_or_longer_than_promised() {
         let registry = Registry::new();
-        for model in 0..40 {
+        let handles = (0..40).map(|model| {
             let fixed = [Attribute::owned("gen_ai.request.model", format!("a-model-with-a-long-name/{model:090}"))];
             let first_chunk: Histogram = registry.histogram(&metric::GEN_AI_TIME_PER_OUTPUT_CHUNK, &fixed);
             first_chunk.record((), u64::MAX / 100);
-        }
+            first_chunk
+        });
+        let _held: Vec<_> = handles.collect();
         let text = Table::default().render(&registry.snapshot(), &report(Delivery::Off));
         assert_eq!(text.lines().count(), 22);
         assert!(text.ends_with("… and 20 more series"));

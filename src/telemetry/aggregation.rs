@@ -97,6 +97,16 @@ impl Buckets {
         }
     }
 
+    /// Upper bounds in the metric's unit, whatever the layout.
+    pub fn upper_bounds(&self, of: &Descriptor) -> Vec<f64> {
+        match &self.layout {
+            Layout::Explicit(bounds) => bounds.to_vec(),
+            Layout::None | Layout::Exponential { .. } => {
+                self.recorded.iter().map(|bound| *bound as f64 * of.scale.unwrap_or(1.0)).collect()
+            }
+        }
+    }
+
     /// The index of the first bucket and the threshold of the zero bucket, if it is exponential.
     pub fn exponential_layout(&self) -> Option<(i32, f64)> {
         match self.layout {

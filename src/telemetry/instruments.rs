@@ -8,7 +8,8 @@ use super::{
     attribute::Attribute,
     catalog as metric,
     dimensions::{AuthDecision, CancelPhase, Ending, Method, Outcome, Plain, Target, TokenType},
-    registry::{Counter, Gauge, Histogram, Registry, UpDownCounter},
+    handle::{Counter, Gauge, Histogram, UpDownCounter},
+    registry::Registry,
 };
 use crate::api::{error::ErrorKind, operation::Operation, usage::Usage};
 

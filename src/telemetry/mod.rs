@@ -6,18 +6,24 @@
 pub mod aggregation;
 pub mod attribute;
 pub mod catalog;
+mod cell;
 pub mod clock;
 pub mod dimensions;
+pub mod handle;
 pub mod instruments;
+pub mod json;
 pub mod otlp;
 mod protobuf;
 pub mod registry;
 pub mod snapshot;
+mod sync;
 pub mod temporality;
 
 pub use aggregation::Aggregations;
 pub use attribute::{Attribute, Dimension, Value};
+pub use cell::Series;
 pub use clock::Clock;
-pub use registry::{ActiveGuard, Counter, Gauge, Histogram, Registry, UpDownCounter};
+pub use handle::{ActiveGuard, Counter, Gauge, Histogram, UpDownCounter};
+pub use registry::Registry;
 pub use snapshot::Snapshot;
 pub use temporality::Temporality;

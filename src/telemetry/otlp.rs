@@ -4,20 +4,25 @@
 //! no metric without points and no bucket list that does not match its bounds.
 
 use super::{
+    aggregation::{Buckets, EXPONENTIAL_SCALE, Layout},
     attribute::{Attribute, Value},
     catalog::{Descriptor, Kind, Scope},
     protobuf,
-    snapshot::{MetricSnapshot, Point, Snapshot},
+    snapshot::{MetricSnapshot, Part, Point, Snapshot},
 };
 
-/// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
-const CUMULATIVE: u64 = 2;
+/// `AGGREGATION_TEMPORALITY_DELTA` and `…_CUMULATIVE`.
+pub(super) const DELTA: u64 = 1;
+pub(super) const CUMULATIVE: u64 = 2;
 
-/// Encodes every point of `snapshot`, stamped `time_nanos`, under `resource`.
+/// `DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`: the series is over.
+pub(super) const NO_RECORDED_VALUE: u64 = 1;
+
+/// Encodes the points of `part`, stamped with the snapshot's time, under `resource`.
 ///
-/// `time_nanos` must be later than that of any earlier export; the caller keeps that promise.
-pub fn encode(snapshot: &Snapshot, resource: &[(String, String)], time_nanos: u64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256 * snapshot.points() + 512);
+/// The time must be later than that of any earlier export; the caller keeps that promise.
+pub fn encode(snapshot: &Snapshot, part: &Part, resource: &[(String, String)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256 * part.points() + 512);
     // ExportMetricsServiceRequest.resource_metrics = 1
     protobuf::message(&mut out, 1, |out| {
         // ResourceMetrics.resource = 1, Resource.attributes = 1
@@ -27,10 +32,10 @@ pub fn encode(snapshot: &Snapshot, resource: &[(String, String)], time_nanos: u6
             }
         });
         for scope in Scope::ALL {
-            let mut metrics = snapshot.metrics.iter().filter(|metric| metric.descriptor.scope() == *scope).peekable();
+            let mut metrics = snapshot.metrics_of(part, *scope).peekable();
             if metrics.peek().is_some() {
                 // ResourceMetrics.scope_metrics = 2
-                protobuf::message(out, 2, |out| scope_metrics(out, *scope, metrics, snapshot, time_nanos));
+                protobuf::message(out, 2, |out| scope_metrics(out, *scope, metrics, snapshot));
             }
         }
     });
@@ -40,56 +45,61 @@ pub fn encode(snapshot: &Snapshot, resource: &[(String, String)], time_nanos: u6
 fn scope_metrics<'a>(
     out: &mut Vec<u8>,
     scope: Scope,
-    metrics: impl Iterator<Item = &'a MetricSnapshot>,
+    metrics: impl Iterator<Item = (&'a MetricSnapshot, &'a [Point])>,
     snapshot: &Snapshot,
-    time_nanos: u64,
 ) {
     // ScopeMetrics.scope = 1: InstrumentationScope { name = 1, version = 2 }
     protobuf::message(out, 1, |out| {
         protobuf::bytes(out, 1, scope.name().as_bytes());
         protobuf::bytes(out, 2, env!("CARGO_PKG_VERSION").as_bytes());
     });
-    for metric in metrics {
+    for (metric, points) in metrics {
         // ScopeMetrics.metrics = 2
-        protobuf::message(out, 2, |out| encode_metric(out, metric, snapshot, time_nanos));
+        protobuf::message(out, 2, |out| encode_metric(out, metric, points, snapshot));
     }
     // ScopeMetrics.schema_url = 3
     protobuf::bytes(out, 3, scope.schema_url().as_bytes());
 }
 
-fn encode_metric(out: &mut Vec<u8>, metric: &MetricSnapshot, snapshot: &Snapshot, time_nanos: u64) {
+fn encode_metric(out: &mut Vec<u8>, metric: &MetricSnapshot, points: &[Point], snapshot: &Snapshot) {
     let of = metric.descriptor;
     protobuf::bytes(out, 1, of.name.as_bytes());
     protobuf::bytes(out, 2, of.description.as_bytes());
     protobuf::bytes(out, 3, of.unit.as_bytes());
-    // Metric.data: gauge = 5, sum = 7, histogram = 9; data_points = 1 in each of them.
-    let data = match of.kind {
-        Kind::Gauge => 5,
-        Kind::Counter | Kind::ObservableCounter | Kind::UpDownCounter => 7,
-        Kind::Histogram(_) => 9,
+    // Metric.data: gauge = 5, sum = 7, histogram = 9, exponential_histogram = 10; data_points = 1 in
+    // each of them.
+    let data = match (of.kind, &metric.buckets.layout) {
+        (Kind::Gauge, _) => 5,
+        (_, Layout::None) => 7,
+        (_, Layout::Explicit(_)) => 9,
+        (_, Layout::Exponential { .. }) => 10,
     };
     protobuf::message(out, data, |out| {
-        for point in &metric.points {
-            protobuf::message(out, 1, |out| match of.kind {
-                Kind::Histogram(bounds) => histogram_point(out, of, bounds, point, snapshot, time_nanos),
-                _ => number_point(out, of, point, time_nanos),
+        for point in points {
+            protobuf::message(out, 1, |out| match &metric.buckets.layout {
+                Layout::None => number_point(out, of, point, snapshot.time_nanos),
+                Layout::Explicit(bounds) => histogram_point(out, of, bounds, point, snapshot),
+                Layout::Exponential { first, zero_threshold } => {
+                    exponential_point(out, of, *first, *zero_threshold, point, snapshot);
+                }
             });
         }
         if !matches!(of.kind, Kind::Gauge) {
-            protobuf::integer(out, 2, CUMULATIVE);
+            protobuf::integer(out, 2, if metric.is_delta { DELTA } else { CUMULATIVE });
         }
         // Sum.is_monotonic = 3
         protobuf::integer(out, 3, u64::from(of.kind.is_monotonic()));
     });
 }
 
-/// NumberDataPoint { start = 2, time = 3, as_double = 4, as_int = 6, attributes = 7 }
+/// NumberDataPoint { start = 2, time = 3, as_double = 4, as_int = 6, attributes = 7, flags = 8 }
 fn number_point(out: &mut Vec<u8>, of: &Descriptor, point: &Point, time_nanos: u64) {
     if !matches!(of.kind, Kind::Gauge) {
-        protobuf::fixed64(out, 2, point.start_nanos.min(time_nanos.saturating_sub(1)));
+        protobuf::fixed64(out, 2, start(point, time_nanos));
     }
     protobuf::fixed64(out, 3, time_nanos);
     match of.scale {
+        _ if point.is_ended => protobuf::integer(out, 8, NO_RECORDED_VALUE),
         Some(scale) => protobuf::fixed64(out, 4, (point.value.cast_signed() as f64 * scale).to_bits()),
         None => protobuf::fixed64(out, 6, point.value),
     }
@@ -97,33 +107,81 @@ fn number_point(out: &mut Vec<u8>, of: &Descriptor, point: &Point, time_nanos: u
 }
 
 /// HistogramDataPoint { start = 2, time = 3, count = 4, sum = 5, bucket_counts = 6,
-/// explicit_bounds = 7, attributes = 9 }
-fn histogram_point(
+/// explicit_bounds = 7, attributes = 9, flags = 10 }
+///
+/// The mark of an end has bounds and a sum as well: receivers derive from them which series it ends.
+fn histogram_point(out: &mut Vec<u8>, of: &Descriptor, bounds: &[f64], point: &Point, snapshot: &Snapshot) {
+    let buckets = snapshot.buckets(point);
+    let seen = |count: &u64| if point.is_ended { 0 } else { *count };
+    let count: u64 = buckets.iter().map(seen).sum();
+    protobuf::fixed64(out, 2, start(point, snapshot.time_nanos));
+    protobuf::fixed64(out, 3, snapshot.time_nanos);
+    protobuf::fixed64(out, 4, count);
+    protobuf::fixed64(out, 5, sum(of, count, point).to_bits());
+    protobuf::packed_fixed64(out, 6, buckets.iter().map(seen));
+    protobuf::packed_fixed64(out, 7, bounds.iter().map(|bound| bound.to_bits()));
+    out.extend_from_slice(point.series.encoded());
+    protobuf::integer(out, 10, u64::from(point.is_ended) * NO_RECORDED_VALUE);
+}
+
+/// ExponentialHistogramDataPoint { attributes = 1, start = 2, time = 3, count = 4, sum = 5,
+/// scale = 6, zero_count = 7, positive = 8: Buckets { offset = 1, bucket_counts = 2 }, flags = 10,
+/// zero_threshold = 14 }
+fn exponential_point(
     out: &mut Vec<u8>,
     of: &Descriptor,
-    bounds: &[f64],
+    first: i32,
+    zero_threshold: f64,
     point: &Point,
     snapshot: &Snapshot,
-    time_nanos: u64,
 ) {
-    let buckets = snapshot.buckets(point);
-    let count: u64 = buckets.iter().sum();
-    // A sum may run ahead of the buckets by a record in flight; with no values it has to be 0.
-    let sum = if count == 0 { 0.0 } else { point.value as f64 * of.scale.unwrap_or(1.0) };
-    protobuf::fixed64(out, 2, point.start_nanos.min(time_nanos.saturating_sub(1)));
-    protobuf::fixed64(out, 3, time_nanos);
+    let (zero, positive) = exponential_counts(first, point, snapshot);
+    let count = zero + positive.1.iter().sum::<u64>();
+    protobuf::fixed64(out, 2, start(point, snapshot.time_nanos));
+    protobuf::fixed64(out, 3, snapshot.time_nanos);
     protobuf::fixed64(out, 4, count);
-    protobuf::fixed64(out, 5, sum.to_bits());
-    protobuf::packed_fixed64(out, 6, buckets.iter().copied());
-    protobuf::packed_fixed64(out, 7, bounds.iter().map(|bound| bound.to_bits()));
+    protobuf::fixed64(out, 5, sum(of, count, point).to_bits());
+    protobuf::integer(out, 6, protobuf::zigzag(EXPONENTIAL_SCALE));
+    protobuf::fixed64(out, 7, zero);
+    protobuf::message(out, 8, |out| {
+        protobuf::integer(out, 1, protobuf::zigzag(positive.0));
+        protobuf::packed_varint(out, 2, positive.1);
+    });
+    protobuf::integer(out, 10, u64::from(point.is_ended) * NO_RECORDED_VALUE);
+    protobuf::fixed64(out, 14, zero_threshold.to_bits());
     out.extend_from_slice(point.series.encoded());
 }
 
+/// The count of the zero bucket, and the index of the first other bucket in use with the counts from
+/// there to the last one in use.
+pub(super) fn exponential_counts<'a>(first: i32, point: &Point, snapshot: &'a Snapshot) -> (u64, (i32, &'a [u64])) {
+    let Some((zero, positive)) = snapshot.buckets(point).split_first().filter(|_| !point.is_ended) else {
+        return (0, (0, &[]));
+    };
+    let used = |count: &u64| *count > 0;
+    let Some(begin) = positive.iter().position(used) else { return (*zero, (0, &[])) };
+    let end = positive.iter().rposition(used).map_or(begin, |last| last + 1);
+    let offset = i32::try_from(begin).map_or(first, |begin| first + begin);
+    (*zero, (offset, positive.get(begin..end).unwrap_or_default()))
+}
+
+/// A point has to start before its time; at the same time it would say that its start is unknown.
+pub(super) fn start(point: &Point, time_nanos: u64) -> u64 {
+    point.start_nanos.min(time_nanos.saturating_sub(1))
+}
+
+/// A sum may run ahead of the buckets by a record in flight; with no values it has to be 0.
+pub(super) fn sum(of: &Descriptor, count: u64, point: &Point) -> f64 {
+    if count == 0 { 0.0 } else { point.value as f64 * of.scale.unwrap_or(1.0) }
+}
+
 /// The `attributes` field of a point of `of`, ready to be appended to one.
-pub(super) fn encode_attributes(of: &Descriptor, attributes: &[Attribute]) -> Vec<u8> {
-    let field = match of.kind {
-        Kind::Histogram(_) => 9,
-        _ => 7,
+pub(super) fn encode_attributes(of: &Descriptor, buckets: &Buckets, attributes: &[Attribute]) -> Vec<u8> {
+    debug_assert!(matches!(of.kind, Kind::Histogram(_)) != (buckets.layout == Layout::None));
+    let field = match buckets.layout {
+        Layout::None => 7,
+        Layout::Explicit(_) => 9,
+        Layout::Exponential { .. } => 1,
     };
     let mut out = Vec::new();
     for attribute in attributes {
@@ -162,9 +220,12 @@ mod tests {
         telemetry::{Counter, Gauge, Histogram, Registry, UpDownCounter, catalog, catalog::CATALOG},
     };
 
-    fn decoded(snapshot: &Snapshot, time_nanos: u64) -> ExportMetricsServiceRequest {
+    fn decoded(snapshot: &mut Snapshot, time_nanos: u64) -> ExportMetricsServiceRequest {
+        snapshot.time_nanos = time_nanos;
         let resource = [("service.name".to_owned(), "tollgate".to_owned()), ("empty".to_owned(), String::new())];
-        ExportMetricsServiceRequest::decode(encode(snapshot, &resource, time_nanos).as_slice()).unwrap()
+        let parts = snapshot.parts(usize::MAX);
+        assert_eq!(parts.len(), 1);
+        ExportMetricsServiceRequest::decode(encode(snapshot, &parts[0], &resource).as_slice()).unwrap()
     }
 
     fn attribute(key: &str, value: any_value::Value) -> KeyValue {
@@ -229,7 +290,7 @@ mod tests {
         cpu.observe((), 1_500_000_000);
         let uptime: Gauge = registry.gauge(&catalog::PROCESS_UPTIME, &[]);
         uptime.set((), 250_000_000);
-        let snapshot = registry.snapshot();
+        let mut snapshot = registry.snapshot();
         let starts = starts(&snapshot);
         let mut bucket_counts = vec![0; 15];
         (bucket_counts[1], bucket_counts[14]) = (1, 1);
@@ -270,21 +331,41 @@ mod tests {
             ],
             ..ResourceMetrics::default()
         };
-        assert_eq!(decoded(&snapshot, TIME), ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] });
+        assert_eq!(
+            decoded(&mut snapshot, TIME),
+            ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }
+        );
     }
 
     #[test]
     fn the_whole_catalog_is_encoded_as_it_is_declared() {
         let registry = Registry::new();
+        let mut handles: Vec<Box<dyn std::any::Any>> = Vec::new();
         for of in CATALOG {
-            match of.kind {
-                Kind::Counter | Kind::ObservableCounter => registry.counter::<()>(of, &[]).add((), 7),
-                Kind::UpDownCounter => registry.up_down_counter::<()>(of, &[]).observe((), 7),
-                Kind::Gauge => registry.gauge::<()>(of, &[]).set((), 7),
-                Kind::Histogram(_) => registry.histogram::<()>(of, &[]).record((), 7),
-            }
+            handles.push(match of.kind {
+                Kind::Counter | Kind::ObservableCounter => {
+                    let counter: Counter = registry.counter(of, &[]);
+                    counter.add((), 7);
+                    Box::new(counter)
+                }
+                Kind::UpDownCounter => {
+                    let counter: UpDownCounter = registry.up_down_counter(of, &[]);
+                    counter.observe((), 7);
+                    Box::new(counter)
+                }
+                Kind::Gauge => {
+                    let gauge: Gauge = registry.gauge(of, &[]);
+                    gauge.set((), 7);
+                    Box::new(gauge)
+                }
+                Kind::Histogram(_) => {
+                    let histogram: Histogram = registry.histogram(of, &[]);
+                    histogram.record((), 7);
+                    Box::new(histogram)
+                }
+            });
         }
-        let message = decoded(&registry.snapshot(), TIME);
+        let message = decoded(&mut registry.snapshot(), TIME);
         let metrics = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
         let metrics: Vec<&Metric> = metrics.flat_map(|scope| &scope.metrics).collect();
         assert_eq!(metrics.len(), CATALOG.len());
@@ -310,10 +391,12 @@ mod tests {
     #[test]
     fn a_point_starts_before_its_time_even_if_the_clock_stands_still() {
         let registry = Registry::new();
-        registry.counter::<()>(&catalog::RETRIES, &[]).create(());
-        registry.histogram::<()>(&catalog::OVERHEAD, &[]).create(());
+        let retries: Counter = registry.counter(&catalog::RETRIES, &[]);
+        retries.create(());
+        let overhead: Histogram = registry.histogram(&catalog::OVERHEAD, &[]);
+        overhead.create(());
         for time in [1, 2, registry.clock().now_nanos()] {
-            for scope in &decoded(&registry.snapshot(), time).resource_metrics[0].scope_metrics {
+            for scope in &decoded(&mut registry.snapshot(), time).resource_metrics[0].scope_metrics {
                 for metric in &scope.metrics {
                     let start = match metric.data.as_ref().unwrap() {
                         Data::Sum(sum) => sum.data_points[0].start_time_unix_nano,
@@ -329,8 +412,9 @@ mod tests {
     #[test]
     fn a_histogram_without_values_has_a_sum_of_zero() {
         let registry = Registry::new();
-        registry.histogram::<()>(&catalog::OVERHEAD, &[]).create(());
-        let message = decoded(&registry.snapshot(), TIME);
+        let overhead: Histogram = registry.histogram(&catalog::OVERHEAD, &[]);
+        overhead.create(());
+        let message = decoded(&mut registry.snapshot(), TIME);
         let Some(Data::Histogram(histogram)) = &message.resource_metrics[0].scope_metrics[0].metrics[0].data else {
             panic!("{message:?}")
         };

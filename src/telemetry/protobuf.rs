@@ -53,6 +53,18 @@ pub(super) fn packed_fixed64(out: &mut Vec<u8>, field: u32, bits: impl ExactSize
     }
 }
 
+/// A packed repeated `uint64` field; left out when there is nothing in it.
+pub(super) fn packed_varint(out: &mut Vec<u8>, field: u32, values: &[u64]) {
+    if !values.is_empty() {
+        message(out, field, |out| values.iter().for_each(|value| varint(out, *value)));
+    }
+}
+
+/// A signed number as `sint32` has it: small ones of either sign are short.
+pub(super) fn zigzag(value: i32) -> u64 {
+    u64::from(((value << 1) ^ (value >> 31)).cast_unsigned())
+}
+
 /// Writes a message field whose content `write` produces.
 ///
 /// The content goes to the end of `out` first and is moved up by the few bytes its length takes:

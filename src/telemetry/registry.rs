@@ -4,26 +4,29 @@
 //! exists is an array index and one or two `fetch_add`s. Knows no metric by name and no protobuf.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     marker::PhantomData,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
+    sync::{Arc as StdArc, PoisonError, atomic::Ordering::Relaxed},
 };
 
 use super::{
+    aggregation::{Aggregations, Buckets},
     attribute::{Attribute, Dimension, Value},
     catalog::{Descriptor, Kind},
-    clock::{Clock, saturating_nanos},
-    otlp,
-    snapshot::{MetricSnapshot, Point, Snapshot},
+    cell::{Cell, Identity, Series},
+    clock::Clock,
+    handle::{Counter, Gauge, Histogram, UpDownCounter},
+    snapshot::{MetricSnapshot, Snapshot},
+    sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock},
 };
 
 /// Series of one metric beyond which further attribute sets share the overflow series
 /// (the OpenTelemetry metrics SDK specification's default cardinality limit).
 pub const SERIES_MAX: usize = 2_000;
+
+/// Series that have ended and are kept for readers that have not seen their end. A reader that is
+/// further behind misses the oldest.
+const ENDED_MAX: usize = 5 * SERIES_MAX;
 
 /// The attribute set that the SDK specification gives to everything above the cap.
 const OVERFLOW: Attribute = Attribute { key: "otel.metric.overflow", value: Value::Bool(true) };
@@ -32,45 +35,58 @@ const OVERFLOW: Attribute = Attribute { key: "otel.metric.overflow", value: Valu
 pub struct Registry {
     clock: Clock,
     series_max: usize,
+    aggregations: Aggregations,
+    next_id: Arc<AtomicU64>,
     metrics: Mutex<Vec<Arc<Metric>>>,
+    ended: Mutex<Ended>,
 }
 
 /// One metric: its declaration and the families bound to it.
 #[derive(Debug)]
 pub(super) struct Metric {
     descriptor: &'static Descriptor,
-    /// Upper bounds in recorded units (nanoseconds, bytes, tokens), inclusive.
-    bounds: Box<[u64]>,
+    position: usize,
+    buckets: StdArc<Buckets>,
     /// Series that exist, the overflow series not counted.
     series: AtomicUsize,
     series_max: usize,
+    next_id: Arc<AtomicU64>,
     families: Mutex<HashMap<Vec<Attribute>, Arc<Family>>>,
-    overflow: Cell,
-    start_nanos: u64,
+    overflow: Series,
+    is_overflowing: AtomicBool,
 }
 
 /// The series of one metric that share their fixed attributes.
 #[derive(Debug)]
 pub(super) struct Family {
     metric: Arc<Metric>,
-    fixed: Vec<Attribute>,
+    fixed: StdArc<Vec<Attribute>>,
     varying: fn(usize, &mut Vec<Attribute>),
     start_nanos: u64,
     /// `None` inside marks an attribute set that came after the cap.
-    cells: Box<[OnceLock<Option<Box<Cell>>>]>,
+    cells: Box<[OnceLock<Option<Series>>]>,
 }
 
-/// The numbers of one series. Aligned to two cache lines, so that neighbours on other cores
-/// do not slow each other down (adjacent-line prefetch, see tokio's `util/cacheline.rs`).
-#[derive(Debug)]
-#[repr(align(128))]
-struct Cell {
-    /// A counter's value, a gauge's value as `i64`, or a histogram's sum in recorded units.
-    value: AtomicU64,
-    /// Empty unless the metric is a histogram; one more than there are bounds.
-    buckets: Box<[AtomicU64]>,
-    /// The attributes in protobuf, written once.
-    encoded: Box<[u8]>,
+/// A series that nobody records into any more.
+#[derive(Debug, Clone)]
+pub struct EndedSeries {
+    pub(super) descriptor: &'static Descriptor,
+    pub(super) buckets: StdArc<Buckets>,
+    pub(super) series: Series,
+}
+
+/// Those that ended lately, numbered in the order in which they did.
+#[derive(Debug, Default)]
+struct Ended {
+    /// The number of the first in the queue.
+    first: u64,
+    queue: VecDeque<EndedSeries>,
+}
+
+/// How much of what ended a reader has seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cursor {
+    next: u64,
 }
 
 impl std::fmt::Debug for Registry {
@@ -82,13 +98,20 @@ impl std::fmt::Debug for Registry {
 
 impl Registry {
     /// An empty registry whose clock starts now.
-    pub fn new() -> Arc<Self> {
-        Self::with_series_max(SERIES_MAX)
+    pub fn new() -> StdArc<Self> {
+        Self::with(SERIES_MAX, Aggregations::default())
     }
 
-    /// As [`Self::new`], with a cap of its own.
-    pub fn with_series_max(series_max: usize) -> Arc<Self> {
-        Arc::new(Self { clock: Clock::start(), series_max, metrics: Mutex::default() })
+    /// As [`Self::new`], with a cap and histograms as wished.
+    pub fn with(series_max: usize, aggregations: Aggregations) -> StdArc<Self> {
+        StdArc::new(Self {
+            clock: Clock::start(),
+            series_max,
+            aggregations,
+            next_id: Arc::new(AtomicU64::new(0)),
+            metrics: Mutex::new(Vec::new()),
+            ended: Mutex::new(Ended::default()),
+        })
     }
 
     /// The clock that stamps this registry's points.
@@ -126,7 +149,7 @@ impl Registry {
         let family = families.entry(fixed.to_vec()).or_insert_with(|| {
             Arc::new(Family {
                 metric: Arc::clone(&metric),
-                fixed: fixed.to_vec(),
+                fixed: StdArc::new(fixed.to_vec()),
                 varying: D::attributes,
                 start_nanos: self.clock.now_nanos(),
                 cells: (0..D::COUNT).map(|_| OnceLock::new()).collect(),
@@ -140,239 +163,161 @@ impl Registry {
         if let Some(metric) = metrics.iter().find(|metric| std::ptr::eq(metric.descriptor, descriptor)) {
             return Arc::clone(metric);
         }
-        let bounds = super::Aggregations::default().of(descriptor).recorded;
+        let buckets = self.aggregations.of(descriptor);
+        let overflow = Identity {
+            id: self.next_id.fetch_add(1, Relaxed),
+            start_nanos: self.clock.now_nanos(),
+            fixed: StdArc::new(vec![OVERFLOW]),
+            varying: <()>::attributes,
+            index: 0,
+        };
         let metric = Arc::new(Metric {
             descriptor,
-            overflow: Cell::new(descriptor, &bounds, &[OVERFLOW]),
-            bounds,
+            position: descriptor.position(),
+            overflow: Series(Arc::new(Cell::new(descriptor, &buckets, overflow))),
+            is_overflowing: AtomicBool::new(false),
+            buckets: StdArc::new(buckets),
             series: AtomicUsize::new(0),
             series_max: self.series_max,
-            families: Mutex::default(),
-            start_nanos: self.clock.now_nanos(),
+            next_id: Arc::clone(&self.next_id),
+            families: Mutex::new(HashMap::new()),
         });
         metrics.push(Arc::clone(&metric));
+        metrics.sort_by_key(|metric| metric.position);
         metric
     }
 
     /// Reads every series that exists, metrics in the order of the catalog.
     pub fn snapshot(&self) -> Snapshot {
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        metrics.sort_by_key(|metric| metric.descriptor.position());
+        self.read(&mut Cursor::default()).0
+    }
+
+    /// Reads every series that exists, and those that have ended since `cursor` was here last.
+    ///
+    /// A series ends when its last handle is gone. It is not part of the snapshot any more; its
+    /// final values are its own to give.
+    pub fn read(&self, cursor: &mut Cursor) -> (Snapshot, Vec<EndedSeries>) {
+        let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut snapshot = Snapshot::default();
+        let mut over = Vec::new();
         for metric in metrics {
-            metric.collect(&mut snapshot);
+            metric.collect(&mut snapshot, &mut over);
         }
+        let seen = self.ended.lock().unwrap_or_else(PoisonError::into_inner).add(over).since(cursor);
         // Read last, so that no recorded event is newer than its point.
         snapshot.time_nanos = self.clock.now_nanos();
-        snapshot
+        (snapshot, seen)
+    }
+
+    /// A cursor for which nothing has ended so far.
+    pub fn cursor(&self) -> Cursor {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        Cursor { next: ended.first + ended.queue.len() as u64 }
+    }
+}
+
+impl EndedSeries {
+    /// As [`Series::id`].
+    pub fn id(&self) -> u64 {
+        self.series.id()
+    }
+}
+
+impl Ended {
+    fn add(&mut self, over: Vec<EndedSeries>) -> &Self {
+        self.queue.extend(over);
+        let surplus = self.queue.len().saturating_sub(ENDED_MAX);
+        self.queue.drain(..surplus);
+        self.first += surplus as u64;
+        self
+    }
+
+    fn since(&self, cursor: &mut Cursor) -> Vec<EndedSeries> {
+        let seen = usize::try_from(cursor.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        cursor.next = self.first + self.queue.len() as u64;
+        self.queue.iter().skip(seen).cloned().collect()
     }
 }
 
 impl Metric {
-    fn collect(self: &Arc<Self>, snapshot: &mut Snapshot) {
-        let mut points = Vec::new();
-        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        for family in families.values() {
-            for (index, cell) in family.cells.iter().enumerate() {
-                if let Some(Some(cell)) = cell.get() {
-                    let series = Series::Of(Arc::clone(family), index);
-                    points.push(cell.point(family.start_nanos, series, &mut snapshot.buckets));
-                }
+    fn collect(&self, snapshot: &mut Snapshot, over: &mut Vec<EndedSeries>) {
+        let mut points = Vec::with_capacity(self.series.load(Relaxed) + 1);
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        families.retain(|_, family| {
+            // Handles come from `bind`, under this lock, or from other handles: with none left,
+            // nobody records any more, and everything that was recorded is visible.
+            if Arc::get_mut(family).is_some() {
+                self.end(family, over);
+                return false;
             }
-        }
-        if self.series.load(Relaxed) > self.series_max {
-            let series = Series::Overflow(Arc::clone(self));
-            points.push(self.overflow.point(self.start_nanos, series, &mut snapshot.buckets));
+            for series in family.series() {
+                points.push(series.point(&mut snapshot.buckets));
+            }
+            true
+        });
+        drop(families);
+        if self.is_overflowing.load(Relaxed) {
+            points.push(self.overflow.point(&mut snapshot.buckets));
         }
         if !points.is_empty() {
-            snapshot.metrics.push(MetricSnapshot { descriptor: self.descriptor, points });
+            let buckets = StdArc::clone(&self.buckets);
+            snapshot.metrics.push(MetricSnapshot { descriptor: self.descriptor, buckets, is_delta: false, points });
         }
+    }
+
+    fn end(&self, family: &Family, over: &mut Vec<EndedSeries>) {
+        let before = over.len();
+        over.extend(family.series().map(|series| EndedSeries {
+            descriptor: self.descriptor,
+            buckets: StdArc::clone(&self.buckets),
+            series: series.clone(),
+        }));
+        // Their places under the cap are free again.
+        self.series.fetch_sub(over.len() - before, Relaxed);
     }
 }
 
 impl Family {
     #[inline]
-    fn cell(&self, index: usize) -> &Cell {
+    pub(super) fn cell(&self, index: usize) -> &Cell {
         match self.cells.get(index).and_then(OnceLock::get) {
-            Some(Some(cell)) => cell,
-            Some(None) => &self.metric.overflow,
+            Some(Some(series)) => &series.0,
+            Some(None) => &self.metric.overflow.0,
             None => self.create(index),
         }
+    }
+
+    /// The place of a value among a histogram's counts.
+    #[inline]
+    pub(super) fn bucket_of(&self, value: u64) -> usize {
+        self.metric.buckets.index(value)
+    }
+
+    fn series(&self) -> impl Iterator<Item = &Series> {
+        self.cells.iter().filter_map(|cell| cell.get()?.as_ref())
     }
 
     /// The first use of a series: the only moment when recording allocates.
     #[cold]
     fn create(&self, index: usize) -> &Cell {
-        let Some(slot) = self.cells.get(index) else { return &self.metric.overflow };
+        let metric = &self.metric;
+        let Some(slot) = self.cells.get(index) else { return &metric.overflow.0 };
         let created = slot.get_or_init(|| {
-            if self.metric.series.fetch_add(1, Relaxed) >= self.metric.series_max {
+            if metric.series.fetch_add(1, Relaxed) >= metric.series_max {
+                metric.series.fetch_sub(1, Relaxed);
+                metric.is_overflowing.store(true, Relaxed);
                 return None;
             }
-            Some(Box::new(Cell::new(self.metric.descriptor, &self.metric.bounds, &self.attributes(index))))
+            let identity = Identity {
+                id: metric.next_id.fetch_add(1, Relaxed),
+                start_nanos: self.start_nanos,
+                fixed: StdArc::clone(&self.fixed),
+                varying: self.varying,
+                index,
+            };
+            Some(Series(Arc::new(Cell::new(metric.descriptor, &metric.buckets, identity))))
         });
-        created.as_deref().unwrap_or(&self.metric.overflow)
-    }
-
-    fn attributes(&self, index: usize) -> Vec<Attribute> {
-        let mut attributes = self.fixed.clone();
-        (self.varying)(index, &mut attributes);
-        attributes
-    }
-}
-
-impl Cell {
-    fn new(descriptor: &Descriptor, bounds: &[u64], attributes: &[Attribute]) -> Self {
-        let buckets = match descriptor.kind {
-            Kind::Histogram(_) => bounds.len() + 1,
-            _ => 0,
-        };
-        Self {
-            value: AtomicU64::new(0),
-            buckets: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
-            encoded: otlp::encode_attributes(descriptor, attributes).into(),
-        }
-    }
-
-    fn point(&self, start_nanos: u64, series: Series, arena: &mut Vec<u64>) -> Point {
-        let first = arena.len();
-        arena.extend(self.buckets.iter().map(|bucket| bucket.load(Relaxed)));
-        let value = self.value.load(Relaxed);
-        Point { start_nanos, value, buckets: first..arena.len(), series }
-    }
-}
-
-/// Names one series without copying its attributes.
-#[derive(Debug)]
-pub(super) enum Series {
-    Of(Arc<Family>, usize),
-    Overflow(Arc<Metric>),
-}
-
-impl Series {
-    pub(super) fn attributes(&self) -> Vec<Attribute> {
-        match self {
-            Self::Of(family, index) => family.attributes(*index),
-            Self::Overflow(_) => vec![OVERFLOW],
-        }
-    }
-
-    /// The attributes in protobuf, as written when the series was created.
-    pub(super) fn encoded(&self) -> &[u8] {
-        match self {
-            Self::Of(family, index) => &family.cell(*index).encoded,
-            Self::Overflow(metric) => &metric.overflow.encoded,
-        }
-    }
-}
-
-/// A sum that only grows.
-#[derive(Debug, Clone)]
-pub struct Counter<D = ()> {
-    family: Arc<Family>,
-    dimension: PhantomData<fn(D)>,
-}
-
-impl<D: Dimension> Counter<D> {
-    /// Adds `amount` to the series of `of`.
-    #[inline]
-    pub fn add(&self, of: D, amount: u64) {
-        self.family.cell(of.index()).value.fetch_add(amount, Relaxed);
-    }
-
-    /// Raises the series to `total`, for sums that the kernel keeps.
-    pub fn observe(&self, of: D, total: u64) {
-        self.family.cell(of.index()).value.fetch_max(total, Relaxed);
-    }
-
-    /// Makes the series exist at 0, so that a receiver sees its first increment.
-    pub fn create(&self, of: D) {
-        self.family.cell(of.index());
-    }
-}
-
-/// A sum that goes up and down, such as requests in flight.
-#[derive(Debug, Clone)]
-pub struct UpDownCounter<D = ()> {
-    family: Arc<Family>,
-    dimension: PhantomData<fn(D)>,
-}
-
-impl<D: Dimension> UpDownCounter<D> {
-    /// Counts one until the guard is dropped.
-    #[inline]
-    pub fn enter(&self, of: D) -> ActiveGuard {
-        let index = of.index();
-        self.family.cell(index).value.fetch_add(1, Relaxed);
-        ActiveGuard { family: Arc::clone(&self.family), index }
-    }
-
-    /// Sets an observed value.
-    pub fn observe(&self, of: D, value: i64) {
-        self.family.cell(of.index()).value.store(value.cast_unsigned(), Relaxed);
-    }
-
-    /// Makes the series exist at 0.
-    pub fn create(&self, of: D) {
-        self.family.cell(of.index());
-    }
-}
-
-/// One unit of an up-down counter; dropping it takes the unit back with the same attributes.
-#[derive(Debug)]
-pub struct ActiveGuard {
-    family: Arc<Family>,
-    index: usize,
-}
-
-impl Drop for ActiveGuard {
-    fn drop(&mut self) {
-        self.family.cell(self.index).value.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A value as it is at the moment.
-#[derive(Debug, Clone)]
-pub struct Gauge<D = ()> {
-    family: Arc<Family>,
-    dimension: PhantomData<fn(D)>,
-}
-
-impl<D: Dimension> Gauge<D> {
-    /// Sets the present value, in recorded units.
-    pub fn set(&self, of: D, value: i64) {
-        self.family.cell(of.index()).value.store(value.cast_unsigned(), Relaxed);
-    }
-}
-
-/// A distribution over the bounds its metric declares.
-#[derive(Debug, Clone)]
-pub struct Histogram<D = ()> {
-    family: Arc<Family>,
-    dimension: PhantomData<fn(D)>,
-}
-
-impl<D: Dimension> Histogram<D> {
-    /// Records one value in recorded units.
-    #[inline]
-    pub fn record(&self, of: D, value: u64) {
-        let cell = self.family.cell(of.index());
-        // Upper bounds are inclusive (OTLP data model, histogram).
-        let bucket = self.family.metric.bounds.partition_point(|bound| *bound < value);
-        if let Some(bucket) = cell.buckets.get(bucket) {
-            bucket.fetch_add(1, Relaxed);
-            cell.value.fetch_add(value, Relaxed);
-        }
-    }
-
-    /// Records a duration of a metric that is declared in seconds.
-    #[inline]
-    pub fn record_duration(&self, of: D, duration: Duration) {
-        self.record(of, saturating_nanos(duration));
-    }
-
-    /// Makes the series exist with no values.
-    pub fn create(&self, of: D) {
-        self.family.cell(of.index());
+        created.as_ref().map_or(&metric.overflow.0, |series| &series.0)
     }
 }
 
@@ -381,7 +326,7 @@ mod tests {
     use std::{collections::HashSet, sync::atomic::AtomicBool, thread};
 
     use super::*;
-    use crate::telemetry::{catalog as metric, dimensions::TokenType};
+    use crate::telemetry::{catalog as metric, dimensions::TokenType, snapshot::Point};
 
     /// The value or count of each series of a metric, by its attributes.
     fn read(registry: &Registry, of: &'static Descriptor) -> HashMap<Vec<Attribute>, u64> {
@@ -467,7 +412,7 @@ mod tests {
 
     #[test]
     fn beyond_the_cap_everything_is_counted_in_one_series() {
-        let registry = Registry::with_series_max(3);
+        let registry = Registry::with(3, Aggregations::default());
         let counters: Vec<Counter> = (0..5)
             .map(|model| {
                 let fixed = [Attribute::owned("gen_ai.request.model", format!("model-{model}"))];
@@ -507,8 +452,12 @@ mod tests {
     #[test]
     fn snapshots_are_in_the_order_of_the_catalog() {
         let registry = Registry::new();
-        let create = |of: &'static Descriptor| registry.counter::<()>(of, &[]).create(());
-        [&metric::FALLBACKS, &metric::TOKENS, &metric::RETRIES].into_iter().for_each(create);
+        let create = |of: &'static Descriptor| {
+            let counter: Counter = registry.counter(of, &[]);
+            counter.create(());
+            counter
+        };
+        let _held = [&metric::FALLBACKS, &metric::TOKENS, &metric::RETRIES].map(create);
         let names: Vec<&str> = registry.snapshot().metrics.iter().map(|metric| metric.descriptor.name).collect();
         assert_eq!(names, ["tollgate.tokens", "tollgate.retries", "tollgate.fallbacks"]);
     }

@@ -82,7 +82,7 @@ impl Running {
                 .finish();
             let _guard = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let observe = move |_: &_, report: &Report| {
+            let observe = move |_: &Registry, report: &Report| {
                 // A test that has seen enough no longer listens.
                 let _unheard = sender.send(report.clone()).is_err();
             };

@@ -77,7 +77,7 @@ impl Gateway {
     /// Every exported point, by `name{attributes}`; histograms as `…:count` and `…:sum`.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let snapshot = self.registry.snapshot();
-        let bytes = otlp::encode(&snapshot, &[], snapshot.time_nanos);
+        let bytes = otlp::encode(&snapshot, &snapshot.parts(usize::MAX)[0], &[]);
         let request = ExportMetricsServiceRequest::decode(&*bytes).unwrap();
         let mut metrics = BTreeMap::new();
         let resource_metrics = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);

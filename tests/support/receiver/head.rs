@@ -30,6 +30,12 @@ pub(crate) struct Series {
     monotonic_since: Option<u64>,
 }
 
+impl Series {
+    fn last(&self) -> Option<f64> {
+        self.samples.iter().rev().map(|(_, value)| *value).find(|value| !value.is_nan())
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub series: HashMap<Labels, Series>,
@@ -80,9 +86,10 @@ impl Head {
         Ok(())
     }
 
-    /// The newest values of the series that have this name and these labels, added up.
+    /// The newest values of the series that have this name and these labels, added up; those of a
+    /// series that has ended are the ones before its end.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.matching(name, labels).filter_map(|series| series.samples.last()).map(|(_, value)| value).sum()
+        self.matching(name, labels).filter_map(Series::last).sum()
     }
 
     /// The series that have this name and these labels.

@@ -103,10 +103,15 @@ fn check_keys(of: &str, attributes: &[KeyValue], violations: &mut Vec<String>) {
     }
 }
 
+/// A point that says it has no value must not have one.
 fn check_number(name: &str, point: &NumberDataPoint, monotonic: bool, violations: &mut Vec<String>) {
+    if point.value.is_some() && point.flags & 1 == 1 {
+        violations.push(format!("{name}: a value where the flags say that there is none"));
+    }
     let value = match point.value {
         Some(number_data_point::Value::AsDouble(value)) => value,
         Some(number_data_point::Value::AsInt(value)) => value as f64,
+        None if point.flags & 1 == 1 => return,
         None => return violations.push(format!("{name}: a point without a value")),
     };
     if !value.is_finite() {

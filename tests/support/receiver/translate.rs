@@ -20,6 +20,11 @@ use super::{
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
 const CUMULATIVE: i32 = 2;
 
+/// A value, or the staleness marker where the point's flags say that there is none any more.
+fn unless_ended(flags: u32, value: f64) -> f64 {
+    if flags & 1 == 1 { f64::NAN } else { value }
+}
+
 /// Every sample of a request, in the order in which Prometheus appends them.
 pub(crate) fn translate(
     version: Version,
@@ -150,7 +155,7 @@ impl Translation<'_> {
                 None => 0.0,
             };
             let labels = self.labels(resource, &point.attributes)?;
-            let mut sample = sample(family, &labels, point.time_unix_nano, value);
+            let mut sample = sample(family, &labels, point.time_unix_nano, unless_ended(point.flags, value));
             sample.monotonic_since = monotonic.then_some(point.start_time_unix_nano);
             self.samples.push(sample);
         }
@@ -162,7 +167,7 @@ impl Translation<'_> {
         let mut push = |name: String, le: Option<String>, value: f64, monotonic: bool| {
             let mut labels = labels.clone();
             labels.extend(le.map(|le| ("le".to_owned(), le)));
-            let mut sample = sample(&name, &labels, point.time_unix_nano, value);
+            let mut sample = sample(&name, &labels, point.time_unix_nano, unless_ended(point.flags, value));
             sample.monotonic_since = monotonic.then_some(point.start_time_unix_nano);
             self.samples.push(sample);
         };
