@@ -13,6 +13,7 @@ run: ## Build the demo and start it: a gateway with a built-in provider, no conf
 test: ## Run every test, those against real peers included where they can be had.
 	@tests/peers/install
 	cargo test --locked
+	cargo test --locked --features loom --test registry_model
 	@tests/peers/install --summary
 
 check: lint doc ## What CI checks besides the tests: format, lints, dependencies, docs.

@@ -4,7 +4,7 @@
 //! exists is an array index and one or two `fetch_add`s. Knows no metric by name and no protobuf.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     marker::PhantomData,
     sync::{Arc as StdArc, PoisonError, atomic::Ordering::Relaxed},
 };
@@ -37,11 +37,19 @@ pub struct Registry {
     series_max: usize,
     aggregations: Aggregations,
     next_id: Arc<AtomicU64>,
-    metrics: Mutex<Vec<Arc<Metric>>>,
+    metrics: Mutex<Vec<Arc<Bound>>>,
     ended: Mutex<Ended>,
 }
 
-/// One metric: its declaration and the families bound to it.
+/// The families bound to one metric.
+#[derive(Debug)]
+struct Bound {
+    metric: Arc<Metric>,
+    /// In order, so that two snapshots of the same series are in the same order.
+    families: Mutex<BTreeMap<Vec<Attribute>, Arc<Family>>>,
+}
+
+/// One metric: its declaration, and what its families share.
 #[derive(Debug)]
 pub(super) struct Metric {
     descriptor: &'static Descriptor,
@@ -51,7 +59,6 @@ pub(super) struct Metric {
     series: AtomicUsize,
     series_max: usize,
     next_id: Arc<AtomicU64>,
-    families: Mutex<HashMap<Vec<Attribute>, Arc<Family>>>,
     overflow: Series,
     is_overflowing: AtomicBool,
 }
@@ -144,11 +151,11 @@ impl Registry {
     }
 
     fn bind<D: Dimension>(&self, descriptor: &'static Descriptor, fixed: &[Attribute]) -> Arc<Family> {
-        let metric = self.metric(descriptor);
-        let mut families = metric.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = self.metric(descriptor);
+        let mut families = bound.families.lock().unwrap_or_else(PoisonError::into_inner);
         let family = families.entry(fixed.to_vec()).or_insert_with(|| {
             Arc::new(Family {
-                metric: Arc::clone(&metric),
+                metric: Arc::clone(&bound.metric),
                 fixed: StdArc::new(fixed.to_vec()),
                 varying: D::attributes,
                 start_nanos: self.clock.now_nanos(),
@@ -158,10 +165,10 @@ impl Registry {
         Arc::clone(family)
     }
 
-    fn metric(&self, descriptor: &'static Descriptor) -> Arc<Metric> {
+    fn metric(&self, descriptor: &'static Descriptor) -> Arc<Bound> {
         let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(metric) = metrics.iter().find(|metric| std::ptr::eq(metric.descriptor, descriptor)) {
-            return Arc::clone(metric);
+        if let Some(bound) = metrics.iter().find(|bound| std::ptr::eq(bound.metric.descriptor, descriptor)) {
+            return Arc::clone(bound);
         }
         let buckets = self.aggregations.of(descriptor);
         let overflow = Identity {
@@ -180,11 +187,11 @@ impl Registry {
             series: AtomicUsize::new(0),
             series_max: self.series_max,
             next_id: Arc::clone(&self.next_id),
-            families: Mutex::new(HashMap::new()),
         });
-        metrics.push(Arc::clone(&metric));
-        metrics.sort_by_key(|metric| metric.position);
-        metric
+        let bound = Arc::new(Bound { metric, families: Mutex::new(BTreeMap::new()) });
+        metrics.push(Arc::clone(&bound));
+        metrics.sort_by_key(|bound| bound.metric.position);
+        bound
     }
 
     /// Reads every series that exists, metrics in the order of the catalog.
@@ -239,15 +246,16 @@ impl Ended {
     }
 }
 
-impl Metric {
+impl Bound {
     fn collect(&self, snapshot: &mut Snapshot, over: &mut Vec<EndedSeries>) {
-        let mut points = Vec::with_capacity(self.series.load(Relaxed) + 1);
+        let metric = &self.metric;
+        let mut points = Vec::with_capacity(metric.series.load(Relaxed) + 1);
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
         families.retain(|_, family| {
             // Handles come from `bind`, under this lock, or from other handles: with none left,
             // nobody records any more, and everything that was recorded is visible.
             if Arc::get_mut(family).is_some() {
-                self.end(family, over);
+                metric.end(family, over);
                 return false;
             }
             for series in family.series() {
@@ -256,15 +264,17 @@ impl Metric {
             true
         });
         drop(families);
-        if self.is_overflowing.load(Relaxed) {
-            points.push(self.overflow.point(&mut snapshot.buckets));
+        if metric.is_overflowing.load(Relaxed) {
+            points.push(metric.overflow.point(&mut snapshot.buckets));
         }
         if !points.is_empty() {
-            let buckets = StdArc::clone(&self.buckets);
-            snapshot.metrics.push(MetricSnapshot { descriptor: self.descriptor, buckets, is_delta: false, points });
+            let buckets = StdArc::clone(&metric.buckets);
+            snapshot.metrics.push(MetricSnapshot { descriptor: metric.descriptor, buckets, is_delta: false, points });
         }
     }
+}
 
+impl Metric {
     fn end(&self, family: &Family, over: &mut Vec<EndedSeries>) {
         let before = over.len();
         over.extend(family.series().map(|series| EndedSeries {
@@ -323,7 +333,11 @@ impl Family {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, sync::atomic::AtomicBool, thread};
+    use std::{
+        collections::{HashMap, HashSet},
+        sync::atomic::AtomicBool,
+        thread,
+    };
 
     use super::*;
     use crate::telemetry::{catalog as metric, dimensions::TokenType, snapshot::Point};

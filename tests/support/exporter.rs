@@ -1,5 +1,7 @@
 //! An exporter on a thread of its own, with its reports and its log.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::{
     io::{self, Write},
     net::SocketAddr,
