@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::task::LocalSet;
 
 use super::{FAILED, USAGE, check_otlp::check_otlp};
-use crate::config::{Config, Environment, Loaded};
+use crate::config::{Config, Environment, Loaded, Setting};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -50,6 +50,21 @@ pub(super) fn run(args: &CheckArgs, environment: &Environment, out: &mut dyn Wri
     }
 }
 
+/// The effective telemetry settings, by receiver, each with where it came from.
+fn settings(settings: &[Setting], out: &mut dyn Write) -> io::Result<()> {
+    let mut of = None;
+    let (receivers, general): (Vec<_>, Vec<_>) = settings.iter().partition(|setting| !setting.of.is_empty());
+    for setting in general.into_iter().chain(receivers) {
+        if of != Some(&setting.of) {
+            of = Some(&setting.of);
+            let name = if setting.of.is_empty() { String::new() } else { format!(" → {}", setting.of) };
+            writeln!(out, "\ntelemetry{name}")?;
+        }
+        writeln!(out, "  {:<18} {}  ({})", setting.name, setting.value, setting.source)?;
+    }
+    Ok(())
+}
+
 fn describe(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let Config { server, providers, models, keys, .. } = &loaded.config;
     writeln!(out, "{}: ok\n", loaded.file.display())?;
@@ -74,10 +89,7 @@ fn describe(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         let heading = if place == 0 { "keys" } else { "" };
         writeln!(out, "{heading:<10} {} may use {allowed}", key.name)?;
     }
-    writeln!(out, "\ntelemetry")?;
-    for setting in &loaded.settings {
-        writeln!(out, "  {:<15} {}  ({})", setting.name, setting.value, setting.source)?;
-    }
+    settings(&loaded.settings, out)?;
     for warning in &loaded.warnings {
         writeln!(out, "\nwarning: {warning}")?;
     }

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) models: Named<Model>,
     pub(super) keys: Vec<Spanned<Key>>,
     pub(super) telemetry: Telemetry,
+    pub(super) admin: Admin,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,17 +67,54 @@ pub(super) struct Key {
     pub(super) models: Option<Vec<Spanned<String>>>,
 }
 
+/// Request headers with secret values.
+pub(super) type Headers = Named<Spanned<Reference>>;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Telemetry {
+    pub(super) exporters: Option<Vec<Spanned<String>>>,
     pub(super) endpoint: Option<Spanned<String>>,
+    pub(super) protocol: Option<Spanned<String>>,
     pub(super) interval: Option<Spanned<String>>,
     pub(super) timeout: Option<Spanned<String>>,
-    pub(super) headers: Named<Spanned<Reference>>,
+    pub(super) export_timeout: Option<Spanned<String>>,
+    pub(super) headers: Headers,
     pub(super) compression: Option<Spanned<String>>,
     pub(super) certificate: Option<Spanned<String>>,
+    pub(super) client_certificate: Option<Spanned<String>>,
+    pub(super) client_key: Option<Spanned<String>>,
+    pub(super) temporality: Option<Spanned<String>>,
+    pub(super) histograms: Option<Spanned<String>>,
+    pub(super) buckets: Named<Spanned<Vec<f64>>>,
     pub(super) service_name: Option<Spanned<String>>,
     pub(super) resource: Named<Spanned<String>>,
+    pub(super) export: Vec<Spanned<Export>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Export {
+    pub(super) name: Spanned<String>,
+    pub(super) endpoint: Spanned<String>,
+    pub(super) protocol: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) headers: Headers,
+    pub(super) compression: Option<Spanned<String>>,
+    pub(super) certificate: Option<Spanned<String>>,
+    pub(super) client_certificate: Option<Spanned<String>>,
+    pub(super) client_key: Option<Spanned<String>>,
+    pub(super) temporality: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<String>>,
+    pub(super) interval: Option<Spanned<String>>,
+    pub(super) export_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Admin {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) token: Option<Spanned<Reference>>,
 }
 
 /// Bytes as a number, or as text with a unit.

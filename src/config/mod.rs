@@ -2,12 +2,16 @@
 //!
 //! Owns parsing, validation and secrets. Opens no socket and knows nothing of requests.
 
+mod admin;
+mod destination;
+mod endpoint;
 mod environment;
 mod file;
 mod otel_env;
 mod problem;
 mod reference;
 mod resolve;
+mod resource;
 mod secret;
 mod telemetry;
 #[cfg(test)]
@@ -259,9 +263,11 @@ impl Config {
         let models = resolve.models(&file.models, &providers);
         let keys = resolve.keys(&file.keys, &models);
         let mut env = OtelEnv::new(environment);
-        let (telemetry, settings) = telemetry::resolve(&file.telemetry, &mut env, &mut resolve)?;
+        let mut settings = Vec::new();
+        let telemetry = telemetry::resolve(&file.telemetry, &mut env, &mut resolve, &mut settings);
+        let admin = admin::resolve(&file.admin, &mut env, &mut resolve, telemetry.prometheus, &mut settings)?;
         warnings.append(&mut env.warnings);
-        let config = Self { server, providers, models, keys, telemetry, admin: Admin::default() };
+        let config = Self { server, providers, models, keys, telemetry, admin };
         problems.unless_any(Loaded { config, file: path.to_owned(), warnings, settings })
     }
 

@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use super::{Environment, OtlpEndpoint, Secret, problem::ConfigError, value};
+use super::{Environment, OtlpEndpoint, Protocol, Secret, endpoint, value};
+use crate::telemetry::Temporality;
+
+/// Largest number of milliseconds, as the specification asks integers to reach.
+const MILLISECONDS_MAX: u64 = i32::MAX as u64;
 
 /// Reads variables and remembers what was wrong with them.
 #[derive(Debug)]
@@ -16,6 +20,37 @@ pub(super) struct OtelEnv<'a> {
 
 /// A value, and the variable it came from.
 pub(super) type Found<T> = Option<(T, &'static str)>;
+
+/// What metrics go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Exporters {
+    pub(super) otlp: bool,
+    pub(super) console: bool,
+    pub(super) prometheus: bool,
+}
+
+impl Exporters {
+    /// The specification's default.
+    pub(super) const OTLP: Self = Self { otlp: true, console: false, prometheus: false };
+
+    /// Adds the one of that name; false if there is none.
+    pub(super) fn add(&mut self, name: &str) -> bool {
+        match name.to_ascii_lowercase().as_str() {
+            "otlp" => self.otlp = true,
+            "console" => self.console = true,
+            "prometheus" => self.prometheus = true,
+            "none" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    pub(super) fn show(self) -> String {
+        let all = [(self.otlp, "otlp"), (self.console, "console"), (self.prometheus, "prometheus")];
+        let names: Vec<&str> = all.into_iter().filter(|(is_on, _)| *is_on).map(|(_, name)| name).collect();
+        if names.is_empty() { "none".into() } else { names.join(", ") }
+    }
+}
 
 impl<'a> OtelEnv<'a> {
     pub(super) fn new(environment: &'a Environment) -> Self {
@@ -33,6 +68,13 @@ impl<'a> OtelEnv<'a> {
                     .push(format!("{legacy} is LiteLLM's spelling: it is read, but {instead} is the standard's"));
             }
         }
+        if environment
+            .get("OTEL_METRICS_EXEMPLAR_FILTER")
+            .is_some_and(|filter| filter.eq_ignore_ascii_case("always_on"))
+        {
+            env.warnings
+                .push("OTEL_METRICS_EXEMPLAR_FILTER=\"always_on\" is ignored: no exemplars are exported".into());
+        }
         env
     }
 
@@ -41,67 +83,99 @@ impl<'a> OtelEnv<'a> {
         names.iter().find_map(|name| Some((self.environment.get(name)?, *name)))
     }
 
-    /// Whether nothing is to be exported, and why.
-    pub(super) fn is_off(&mut self) -> Result<Option<&'static str>, ConfigError> {
-        if let Some(value) = self.environment.get("OTEL_SDK_DISABLED") {
-            if value.eq_ignore_ascii_case("true") {
-                return Ok(Some("OTEL_SDK_DISABLED"));
-            }
-            if !value.eq_ignore_ascii_case("false") {
-                self.warnings.push(format!("OTEL_SDK_DISABLED={value:?} is neither true nor false; false is assumed"));
-            }
-        }
-        let Some(exporters) = self.environment.get("OTEL_METRICS_EXPORTER") else { return Ok(None) };
-        let mut off = None;
-        for exporter in exporters.split(',').map(str::trim) {
-            match exporter.to_ascii_lowercase().as_str() {
-                "otlp" => return Ok(None),
-                "none" => off = Some("OTEL_METRICS_EXPORTER"),
-                "console" | "prometheus" => {
-                    return Err(ConfigError::plain(format!(
-                        "OTEL_METRICS_EXPORTER={exporters:?}: {exporter:?} is not supported yet; use \"otlp\" or \"none\""
-                    )));
-                }
-                _ => {
-                    self.warnings.push(format!("OTEL_METRICS_EXPORTER={exporters:?} is not known; \"otlp\" is assumed"))
-                }
+    /// The first of these variables that `parse` can use; the others are warned about.
+    fn choice<T>(&mut self, names: &[&'static str], expected: &str, parse: impl Fn(&str) -> Option<T>) -> Found<T> {
+        for name in names {
+            let Some(text) = self.environment.get(name) else { continue };
+            match parse(text.trim()) {
+                Some(value) => return Some((value, name)),
+                None => self.warnings.push(format!("{name}={text:?} is ignored: expected {expected}")),
             }
         }
-        Ok(off)
+        None
     }
 
-    /// The protocol has to be the one that is spoken.
-    pub(super) fn check_protocol(&mut self) -> Result<(), ConfigError> {
-        let names = ["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER"];
-        let Some((protocol, name)) = self.first(&names) else { return Ok(()) };
-        match protocol.to_ascii_lowercase().as_str() {
-            "http/protobuf" | "otlp_http" | "http" => Ok(()),
-            "grpc" | "otlp_grpc" => Err(ConfigError::plain(format!(
-                "{name}={protocol}: gRPC is not supported yet. Set {name}=http/protobuf and use the receiver's HTTP port \
-                 (4318 on a Collector, not 4317)"
-            ))),
-            "http/json" => Err(ConfigError::plain(format!(
-                "{name}={protocol}: JSON is not supported yet. Set {name}=http/protobuf"
-            ))),
-            _ => {
-                self.warnings.push(format!("{name}={protocol:?} is not known; http/protobuf is used"));
-                Ok(())
+    /// Whether everything is switched off.
+    pub(super) fn is_disabled(&mut self) -> bool {
+        let truth = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        };
+        self.choice(&["OTEL_SDK_DISABLED"], "true or false; false is assumed", truth).is_some_and(|(truth, _)| truth)
+    }
+
+    /// `OTEL_METRICS_EXPORTER`, a list.
+    pub(super) fn exporters(&mut self) -> Found<Exporters> {
+        let name = "OTEL_METRICS_EXPORTER";
+        let Some(text) = self.environment.get(name) else {
+            // LiteLLM has the protocol and the exporter in one variable.
+            let legacy = self.environment.get("OTEL_EXPORTER").is_some_and(|text| text.eq_ignore_ascii_case("console"));
+            return legacy.then_some((Exporters { console: true, ..Exporters::default() }, "OTEL_EXPORTER"));
+        };
+        let mut exporters = Exporters::default();
+        let (mut has_none, mut known) = (false, 0);
+        for exporter in text.split(',').map(str::trim).filter(|exporter| !exporter.is_empty()) {
+            if exporter.eq_ignore_ascii_case("logging") {
+                self.warnings.push(format!("{name}: \"logging\" is the old name of \"console\""));
+                exporters.console = true;
+                known += 1;
+            } else if exporters.add(exporter) {
+                has_none |= exporter.eq_ignore_ascii_case("none");
+                known += 1;
+            } else {
+                self.warnings.push(format!(
+                    "{name}={text:?}: {exporter:?} is ignored: expected otlp, prometheus, console or none"
+                ));
             }
         }
+        if has_none && known > 1 {
+            self.warnings.push(format!("{name}={text:?}: none is ignored beside others"));
+        }
+        (known > 0).then_some((exporters, name))
+    }
+
+    /// How metrics are put on the wire.
+    pub(super) fn protocol(&mut self) -> Found<Protocol> {
+        let names = ["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+        let expected = "http/protobuf, http/json or grpc";
+        self.choice(&names, expected, value::protocol).or_else(|| {
+            let legacy = |text: &str| match text.to_ascii_lowercase().as_str() {
+                "otlp_http" | "http" | "otlp" | "console" => Some(Protocol::HttpProtobuf),
+                "otlp_grpc" => Some(Protocol::Grpc),
+                _ => value::protocol(text),
+            };
+            self.choice(&["OTEL_EXPORTER"], "otlp_http, otlp_grpc or console", legacy)
+        })
     }
 
     /// Where metrics go.
-    pub(super) fn endpoint(&mut self) -> Option<OtlpEndpoint> {
-        let names = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_ENDPOINT"];
-        for name in names {
+    pub(super) fn endpoint(&mut self, protocol: Protocol) -> Option<OtlpEndpoint> {
+        let is_insecure = self.is_insecure();
+        for name in ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_ENDPOINT"] {
             let Some(text) = self.environment.get(name) else { continue };
             let is_base = name != "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
-            match endpoint(text, is_base, name) {
+            match endpoint::of(text, protocol, is_base, is_insecure, name) {
                 Ok(endpoint) => return Some(endpoint),
                 Err(why) => self.warnings.push(format!("{name} is ignored: {why}")),
             }
         }
         None
+    }
+
+    /// Whether an endpoint without a scheme is one without TLS.
+    fn is_insecure(&mut self) -> bool {
+        let truth = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        };
+        let names = [
+            "OTEL_EXPORTER_OTLP_METRICS_INSECURE",
+            "OTEL_EXPORTER_OTLP_INSECURE",
+            "OTEL_EXPORTER_OTLP_METRIC_INSECURE",
+        ];
+        self.choice(&names, "true or false", truth).is_some_and(|(truth, _)| truth)
     }
 
     /// Request headers; what cannot be one is left out without showing it.
@@ -129,30 +203,21 @@ impl<'a> OtelEnv<'a> {
         Some((headers, name))
     }
 
-    /// A time in milliseconds.
-    pub(super) fn milliseconds(&mut self, names: &[&'static str], default: &str) -> Found<Duration> {
-        let (text, name) = self.first(names)?;
-        match text.trim().parse::<u32>() {
-            Ok(milliseconds) => Some((Duration::from_millis(milliseconds.into()), name)),
-            Err(_) => {
-                self.warnings.push(format!("{name}={text:?} is not a number of milliseconds; {default} is used"));
-                None
-            }
-        }
+    /// A time in milliseconds that is not 0.
+    pub(super) fn interval(&mut self) -> Found<Duration> {
+        let parse = |text: &str| milliseconds(text).filter(|interval| !interval.is_zero());
+        self.choice(&["OTEL_METRIC_EXPORT_INTERVAL"], "a whole number of milliseconds above 0", parse)
+    }
+
+    /// A time in milliseconds; 0 is without limit.
+    pub(super) fn timeout(&mut self, names: &[&'static str]) -> Found<Duration> {
+        self.choice(names, "a whole number of milliseconds, 0 for no limit", milliseconds)
     }
 
     /// Whether exports are compressed.
     pub(super) fn gzip(&mut self) -> Found<bool> {
         let names = ["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
-        let (text, name) = self.first(&names)?;
-        match text.to_ascii_lowercase().as_str() {
-            "gzip" => Some((true, name)),
-            "none" => Some((false, name)),
-            _ => {
-                self.warnings.push(format!("{name}={text:?} is neither gzip nor none; none is used"));
-                None
-            }
-        }
+        self.choice(&names, "gzip or none", value::compression)
     }
 
     /// The certificate file that replaces the built-in roots.
@@ -160,18 +225,53 @@ impl<'a> OtelEnv<'a> {
         self.first(&["OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"])
     }
 
-    /// Preferences that only have their default so far.
-    pub(super) fn check_preferences(&mut self) {
-        for (name, only) in [
-            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative"),
-            ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "explicit_bucket_histogram"),
-        ] {
-            if let Some(value) = self.environment.get(name)
-                && !value.eq_ignore_ascii_case(only)
-            {
-                self.warnings.push(format!("{name}={value:?} is not supported yet; {only} is used"));
+    /// A client certificate and its key: both or neither.
+    pub(super) fn client_certificate(&mut self) -> Found<(&'a str, &'a str)> {
+        let certificate =
+            self.first(&["OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]);
+        let key = self.first(&["OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]);
+        match (certificate, key) {
+            (Some((certificate, name)), Some((key, _))) => Some(((certificate, key), name)),
+            (None, None) => None,
+            (Some((_, name)), None) => {
+                self.warnings.push(format!("{name} is ignored: OTEL_EXPORTER_OTLP_CLIENT_KEY is not set"));
+                None
+            }
+            (None, Some((_, name))) => {
+                self.warnings.push(format!("{name} is ignored: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE is not set"));
+                None
             }
         }
+    }
+
+    /// Sums since the start or since the last export.
+    pub(super) fn temporality(&mut self) -> Found<Temporality> {
+        let names = ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"];
+        self.choice(&names, "cumulative, delta or lowmemory", Temporality::of)
+    }
+
+    /// Whether histograms are exponential.
+    pub(super) fn exponential(&mut self) -> Found<bool> {
+        let names = ["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"];
+        let expected = "explicit_bucket_histogram or base2_exponential_bucket_histogram";
+        self.choice(&names, expected, |text| match text.to_ascii_lowercase().as_str() {
+            "explicit_bucket_histogram" => Some(false),
+            "base2_exponential_bucket_histogram" => Some(true),
+            _ => None,
+        })
+    }
+
+    /// Where `/metrics` is served, if the environment says anything of it.
+    pub(super) fn prometheus(&mut self) -> Found<std::net::SocketAddr> {
+        let (host, port) = ("OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT");
+        let address = self.choice(&[host], "localhost or an IP address", |text| match text {
+            "localhost" => Some(std::net::IpAddr::from([127, 0, 0, 1])),
+            _ => text.trim_start_matches('[').trim_end_matches(']').parse().ok(),
+        });
+        let number = self.choice(&[port], "a port from 1 to 65535", |text| text.parse().ok().filter(|port| *port != 0));
+        let name = address.map(|(_, name)| name).or(number.map(|(_, name)| name))?;
+        let address = address.map_or([127, 0, 0, 1].into(), |(address, _)| address);
+        Some(((address, number.map_or(super::admin::PORT, |(number, _)| number)).into(), name))
     }
 
     /// `OTEL_SERVICE_NAME`.
@@ -197,21 +297,11 @@ impl<'a> OtelEnv<'a> {
     }
 }
 
-/// An endpoint URL: a base gets `v1/metrics` appended, a signal's own is used as it is.
-pub(super) fn endpoint(text: &str, is_base: bool, source: &str) -> Result<OtlpEndpoint, String> {
-    let (url, query) = value::url(text)?;
-    let mut target = if url.path.is_empty() { "/".to_owned() } else { url.path };
-    if is_base {
-        if !target.ends_with('/') {
-            target.push('/');
-        }
-        target.push_str("v1/metrics");
-    }
-    if let Some(query) = query {
-        target.push('?');
-        target.push_str(query);
-    }
-    Ok(OtlpEndpoint { tls: url.tls, host: url.host, port: url.port, target, source: source.to_owned() })
+fn milliseconds(text: &str) -> Option<Duration> {
+    // `parse` would take a plus, which is no digit.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = text.parse().ok().filter(|number| digits && *number <= MILLISECONDS_MAX)?;
+    Some(Duration::from_millis(number))
 }
 
 /// Whether a header may be set from outside: not those that describe the body or the connection.

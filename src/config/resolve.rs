@@ -64,7 +64,7 @@ impl Resolve<'_, '_> {
     }
 
     fn provider(&mut self, name: &Spanned<String>, provider: &file::Provider) -> Provider {
-        self.name("provider", name, NAME_MAX);
+        self.name("provider", name);
         let kind = self.parse(provider.kind.as_ref(), "openai", |kind| match kind {
             "openai" => Ok(ProviderKind::Openai),
             "echo" => Ok(ProviderKind::Echo),
@@ -128,7 +128,7 @@ impl Resolve<'_, '_> {
     pub(super) fn models(&mut self, models: &file::Named<file::Model>, providers: &[Provider]) -> Vec<Model> {
         let mut resolved = Vec::with_capacity(models.len());
         for (name, model) in models {
-            self.name("model", name, MODEL_NAME_MAX);
+            self.name("model", name);
             if model.deployments.get_ref().is_empty() {
                 let message = "deployments is empty: name at least one, such as { provider = \"openai\" }";
                 self.problems.add(model.deployments.span(), message);
@@ -136,7 +136,7 @@ impl Resolve<'_, '_> {
             let mut deployments = Vec::new();
             for deployment in model.deployments.get_ref() {
                 if let Some(upstream) = &deployment.model {
-                    self.name("model", upstream, MODEL_NAME_MAX);
+                    self.name("model", upstream);
                 }
                 let wanted = deployment.provider.get_ref();
                 match providers.iter().position(|provider| provider.name == *wanted) {
@@ -169,7 +169,7 @@ impl Resolve<'_, '_> {
         for entry in keys {
             let key = entry.get_ref();
             let name = key.name.get_ref();
-            self.name("key", &key.name, NAME_MAX);
+            self.name("key", &key.name);
             if resolved.iter().any(|other| other.name == *name) {
                 self.problems.add(
                     key.name.span(),
@@ -243,7 +243,10 @@ impl Resolve<'_, '_> {
         }
     }
 
-    fn secret(&mut self, reference: &Spanned<super::reference::Reference>) -> Option<super::reference::Resolved> {
+    pub(super) fn secret(
+        &mut self,
+        reference: &Spanned<super::reference::Reference>,
+    ) -> Option<super::reference::Resolved> {
         match self.resolver.resolve(reference.get_ref()) {
             Ok(resolved) => Some(resolved),
             Err(message) => {
@@ -253,14 +256,15 @@ impl Resolve<'_, '_> {
         }
     }
 
-    fn name(&mut self, what: &str, name: &Spanned<String>, bytes_max: usize) {
+    pub(super) fn name(&mut self, what: &str, name: &Spanned<String>) {
+        let bytes_max = if what == "model" { MODEL_NAME_MAX } else { NAME_MAX };
         if let Err(message) = value::name(what, name.get_ref(), bytes_max) {
             self.problems.add(name.span(), message);
         }
     }
 
     /// A duration that may not be zero.
-    pub(super) fn duration(&mut self, text: Option<&Spanned<String>>, default: &str) -> Duration {
+    fn duration(&mut self, text: Option<&Spanned<String>>, default: &str) -> Duration {
         let parsed = self.parse(text, default, |text| match value::duration(text)? {
             Duration::ZERO => Err("a duration of zero makes no sense here".to_owned()),
             duration => Ok(duration),

@@ -1,239 +1,249 @@
 //! Where metrics go and what they carry: the environment first, then the file, then the defaults
 //! of the specification. Every setting knows where it came from.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::collections::HashSet;
+
+use toml::Spanned;
 
 use super::{
-    Destination, OtlpEndpoint, Protocol, Secret, Telemetry, file,
-    otel_env::{self, Found, OtelEnv},
-    problem::ConfigError,
+    Destination, Telemetry,
+    destination::{Pace, Picker, Written},
+    endpoint, file,
+    otel_env::{Exporters, OtelEnv},
+    problem::did_you_mean,
     resolve::Resolve,
-    value,
+    resource,
 };
-use crate::telemetry::{Aggregations, Temporality};
+use crate::telemetry::{
+    Aggregations,
+    catalog::{CATALOG, Descriptor, Kind},
+};
 
 /// One effective setting, for `tollgate check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
+    /// The receiver it is about; empty for what concerns all of them.
+    pub of: String,
     pub name: &'static str,
     /// Safe to show.
     pub value: String,
     pub source: String,
 }
 
-const DEFAULT: &str = "default";
-/// The specification's default for OTLP over HTTP.
-const DEFAULT_ENDPOINT: &str = "http://localhost:4318";
+pub(super) type Settings = Vec<Setting>;
+
+impl Setting {
+    pub(super) fn of(of: &str, name: &'static str, value: String, source: &str) -> Self {
+        Self { of: of.to_owned(), name, value, source: source.to_owned() }
+    }
+
+    pub(super) fn general(name: &'static str, value: String, source: &str) -> Self {
+        Self::of("", name, value, source)
+    }
+}
+
+/// The name of the receiver that `[telemetry]` itself describes.
+const OWN: &str = "otlp";
+
+/// Most receivers: each has a connection and a reading of its own.
+const DESTINATIONS_MAX: usize = 8;
+
+/// Most buckets that an operator may ask for, the same as of an exponential histogram.
+const BUCKETS_MAX: usize = 160;
 
 /// Resolves `[telemetry]` under the environment.
 pub(super) fn resolve(
     file: &file::Telemetry,
     env: &mut OtelEnv<'_>,
     resolve: &mut Resolve<'_, '_>,
-) -> Result<(Telemetry, Vec<Setting>), ConfigError> {
-    let off = env.is_off()?;
-    if off.is_none() {
-        env.check_protocol()?;
+    settings: &mut Settings,
+) -> Telemetry {
+    let exporters = exporters(file, env, resolve, settings);
+    let own = own(file);
+    let mut destinations = Vec::new();
+    let mut picker = Picker { written: &own, name: OWN, env: Some(env), resolve, settings };
+    let pace = picker.pace(Pace::DEFAULT);
+    // What is written is checked also when it is switched off; then nobody is told of it.
+    let before = picker.settings.len();
+    destinations.extend(picker.destination(pace, file.export.is_empty()));
+    destinations.extend(exports(&file.export, pace, resolve, settings));
+    if !exporters.otlp {
+        destinations.clear();
+        settings.truncate(before);
     }
-    env.check_preferences();
-    let mut settings = Vec::new();
-    let endpoint = endpoint(file, env, resolve, off, &mut settings);
-    let from_file = |text: &Option<_>| if text.is_some() { "telemetry" } else { DEFAULT };
-
-    let interval = env.milliseconds(&["OTEL_METRIC_EXPORT_INTERVAL"], "the file's or 60000");
-    let interval = interval.filter(|(interval, name)| {
-        if interval.is_zero() {
-            env.warnings.push(format!("{name}=0 is no interval; the file's or 60000 is used"));
-        }
-        !interval.is_zero()
-    });
-    let in_file = resolve.duration(file.interval.as_ref(), "60s");
-    let interval = pick(&mut settings, "interval", interval, in_file, from_file(&file.interval), |interval| {
-        format!("{interval:?}")
-    });
-
-    let names = ["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
-    let timeout = env.milliseconds(&names, "the file's or 10000");
-    let in_file = resolve.parse(file.timeout.as_ref(), "10s", value::duration).unwrap_or_default();
-    let timeout = pick(&mut settings, "timeout", timeout, in_file, from_file(&file.timeout), show_limit);
-
-    let export_timeout = env.milliseconds(&["OTEL_METRIC_EXPORT_TIMEOUT"], "30000");
-    let export_timeout =
-        pick(&mut settings, "export_timeout", export_timeout, Duration::from_secs(30), DEFAULT, show_limit);
-
-    let in_file = resolve.parse(file.compression.as_ref(), "none", |text| match text {
-        "none" => Ok(false),
-        "gzip" => Ok(true),
-        _ => Err(format!("compression {text:?} is not known: expected \"gzip\" or \"none\"")),
-    });
-    let show = |gzip: &bool| if *gzip { "gzip".to_owned() } else { "none".to_owned() };
-    let gzip =
-        pick(&mut settings, "compression", env.gzip(), in_file.unwrap_or_default(), from_file(&file.compression), show);
-
-    let certificate = env.certificate().map(|(path, name)| (Some(PathBuf::from(path)), name));
-    let in_file = file.certificate.as_ref().map(|path| resolve.resolver.folder.join(path.get_ref()));
-    let show = |path: &Option<PathBuf>| {
-        path.as_ref().map_or("built-in and system roots".into(), |path| path.display().to_string())
-    };
-    let certificate = pick(&mut settings, "certificate", certificate, in_file, from_file(&file.certificate), show);
-
-    let in_file = headers(file, resolve);
-    let source = if in_file.is_empty() { DEFAULT } else { "telemetry" };
-    let show = |headers: &Vec<(String, Secret)>| {
-        let names: Vec<String> = headers.iter().map(|(name, _)| format!("{name}=***")).collect();
-        if names.is_empty() { "none".into() } else { names.join(", ") }
-    };
-    let headers = pick(&mut settings, "headers", env.headers(), in_file, source, show);
-
-    let resource = resource(file, env, &mut settings);
-    let limit = |duration: Duration| (!duration.is_zero()).then_some(duration);
-    let destination = endpoint.map(|endpoint| Destination {
-        name: "otlp".into(),
-        endpoint,
-        protocol: Protocol::HttpProtobuf,
-        headers,
-        gzip,
-        temporality: Temporality::Cumulative,
-        timeout: limit(timeout),
-        interval,
-        export_timeout: limit(export_timeout),
-        certificate,
-        client_certificate: None,
-    });
-    let telemetry = Telemetry {
-        destinations: destination.into_iter().collect(),
-        console: false,
-        prometheus: false,
-        interval,
-        aggregations: Aggregations::default(),
+    if destinations.len() > DESTINATIONS_MAX
+        && let Some(export) = file.export.last()
+    {
+        let message = format!("there are {} receivers; {DESTINATIONS_MAX} are possible", destinations.len());
+        resolve.problems.add(export.span(), message);
+    }
+    warn_of_twins(&destinations, resolve);
+    let aggregations = aggregations(file, env, resolve, settings);
+    let resource = resource::resolve(file, env, settings);
+    Telemetry {
+        destinations,
+        console: exporters.console,
+        prometheus: exporters.prometheus,
+        interval: pace.interval,
+        aggregations,
         resource,
-    };
-    Ok((telemetry, settings))
+    }
 }
 
-/// The environment's value or the one given, noted with its source.
-fn pick<T>(
-    settings: &mut Vec<Setting>,
-    name: &'static str,
-    env: Found<T>,
-    otherwise: T,
-    otherwise_from: &str,
-    show: impl FnOnce(&T) -> String,
-) -> T {
-    let (value, source) = match env {
-        Some((value, variable)) => (value, variable.to_owned()),
-        None if otherwise_from == "telemetry" => (otherwise, format!("telemetry.{name}")),
-        None => (otherwise, otherwise_from.to_owned()),
-    };
-    settings.push(Setting { name, value: show(&value), source });
-    value
-}
-
-fn show_limit(limit: &Duration) -> String {
-    if limit.is_zero() { "no limit".to_owned() } else { format!("{limit:?}") }
-}
-
-fn endpoint(
+/// What metrics go to at all.
+fn exporters(
     file: &file::Telemetry,
     env: &mut OtelEnv<'_>,
     resolve: &mut Resolve<'_, '_>,
-    off: Option<&'static str>,
-    settings: &mut Vec<Setting>,
-) -> Option<OtlpEndpoint> {
-    let in_file = file
-        .endpoint
-        .as_ref()
-        .and_then(|text| resolve.parse(Some(text), "", |text| otel_env::endpoint(text, false, "telemetry.endpoint")));
-    if let Some(variable) = off {
-        settings.push(Setting { name: "endpoint", value: "off".into(), source: variable.into() });
-        return None;
-    }
-    let default = || otel_env::endpoint(DEFAULT_ENDPOINT, true, DEFAULT).ok();
-    let endpoint = env.endpoint().or(in_file).or_else(default)?;
-    let scheme = if endpoint.tls { "https" } else { "http" };
-    // A query may hold a credential, so it is not shown.
-    let path = endpoint.target.split('?').next().unwrap_or_default();
-    let value = format!("{scheme}://{}:{}{path}", endpoint.host, endpoint.port);
-    settings.push(Setting { name: "endpoint", value, source: endpoint.source.clone() });
-    Some(endpoint)
-}
-
-fn headers(file: &file::Telemetry, resolve: &mut Resolve<'_, '_>) -> Vec<(String, Secret)> {
-    let mut headers = Vec::with_capacity(file.headers.len());
-    for (name, reference) in &file.headers {
-        match resolve.resolver.resolve(reference.get_ref()) {
-            Err(message) => resolve.problems.add(reference.span(), message),
-            Ok(resolved) if otel_env::is_header_allowed(name.get_ref(), resolved.secret.expose()) => {
-                headers.push((name.get_ref().to_ascii_lowercase(), resolved.secret));
-            }
-            Ok(_) => {
-                let message = format!("{:?} is not a header that may be set here", name.get_ref());
+    settings: &mut Settings,
+) -> Exporters {
+    let found = env.exporters();
+    let in_file = file.exporters.as_ref().map(|names| {
+        let mut exporters = Exporters::default();
+        for name in names {
+            if !exporters.add(name.get_ref()) {
+                let known = ["otlp", "prometheus", "console", "none"];
+                let message = format!(
+                    "{:?} is not known: expected \"otlp\", \"prometheus\", \"console\" or \"none\"{}",
+                    name.get_ref(),
+                    did_you_mean(name.get_ref(), known)
+                );
                 resolve.problems.add(name.span(), message);
             }
         }
-    }
-    headers
+        (exporters, "telemetry.exporters")
+    });
+    let off = env.is_disabled().then_some((Exporters::default(), "OTEL_SDK_DISABLED"));
+    let (exporters, source) = off.or(found).or(in_file).unwrap_or((Exporters::OTLP, "default"));
+    settings.push(Setting::general("exporters", exporters.show(), source));
+    exporters
 }
 
-/// Resource attributes; a later one of the same name wins.
-fn resource(file: &file::Telemetry, env: &mut OtelEnv<'_>, settings: &mut Vec<Setting>) -> Vec<(String, String)> {
-    let version = env!("CARGO_PKG_VERSION");
-    let mut resource: Vec<(String, String)> = [
-        ("service.name", "tollgate"),
-        ("service.version", version),
-        ("telemetry.sdk.name", "tollgate"),
-        ("telemetry.sdk.language", "rust"),
-        ("telemetry.sdk.version", version),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into();
-    resource.push(("service.instance.id".into(), instance_id()));
-    if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
-        resource.push(("host.name".into(), host.trim().to_owned()));
+fn own(file: &file::Telemetry) -> Written<'_> {
+    Written {
+        path: "telemetry".to_owned(),
+        endpoint: file.endpoint.as_ref(),
+        protocol: file.protocol.as_ref(),
+        headers: &file.headers,
+        compression: file.compression.as_ref(),
+        certificate: file.certificate.as_ref(),
+        client_certificate: file.client_certificate.as_ref(),
+        client_key: file.client_key.as_ref(),
+        temporality: file.temporality.as_ref(),
+        timeout: file.timeout.as_ref(),
+        interval: file.interval.as_ref(),
+        export_timeout: file.export_timeout.as_ref(),
     }
-    let in_file = file.resource.iter().map(|(key, value)| (key.get_ref().clone(), value.get_ref().clone()));
-    let service_name = file.service_name.as_ref().map(|name| ("service.name".to_owned(), name.get_ref().clone()));
-    let from_env = env.resource();
-    let env_name = env.service_name().map(|(name, _)| ("service.name".to_owned(), name.to_owned()));
-    for (key, value) in in_file.chain(service_name).chain(from_env).chain(env_name) {
-        if !is_attribute_key(&key) {
-            env.warnings.push(format!(
-                "resource attribute {key:?} is left out: a key begins with a letter and has letters, digits and . _ - only"
-            ));
-            continue;
+}
+
+/// The further receivers. Each stands alone: above all, it is never sent another one's headers.
+fn exports(
+    exports: &[Spanned<file::Export>],
+    pace: Pace,
+    resolve: &mut Resolve<'_, '_>,
+    settings: &mut Settings,
+) -> Vec<Destination> {
+    let mut names = HashSet::from([OWN]);
+    let mut destinations = Vec::with_capacity(exports.len());
+    for export in exports {
+        let file = export.get_ref();
+        let name = file.name.get_ref();
+        resolve.name("receiver", &file.name);
+        if !names.insert(name) {
+            let message = format!("there is another receiver named {name:?}; {OWN:?} is the one of [telemetry]");
+            resolve.problems.add(file.name.span(), message);
         }
-        resource.retain(|(other, _)| *other != key);
-        resource.push((key, value));
+        let written = Written {
+            path: format!("telemetry.export.{name}"),
+            endpoint: Some(&file.endpoint),
+            protocol: file.protocol.as_ref(),
+            headers: &file.headers,
+            compression: file.compression.as_ref(),
+            certificate: file.certificate.as_ref(),
+            client_certificate: file.client_certificate.as_ref(),
+            client_key: file.client_key.as_ref(),
+            temporality: file.temporality.as_ref(),
+            timeout: file.timeout.as_ref(),
+            interval: file.interval.as_ref(),
+            export_timeout: file.export_timeout.as_ref(),
+        };
+        let mut picker = Picker { written: &written, name, env: None, resolve, settings };
+        let pace = picker.pace(pace);
+        destinations.extend(picker.destination(pace, false));
     }
-    resource.retain(|(_, value)| !value.is_empty());
-    let shown: Vec<String> = resource.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    settings.push(Setting { name: "resource", value: shown.join(", "), source: "OTEL_*, telemetry, default".into() });
-    resource
+    destinations
 }
 
-/// Keys that no receiver chokes on (Prometheus panics on an empty one and drops others).
-fn is_attribute_key(key: &str) -> bool {
-    key.starts_with(|first: char| first.is_ascii_alphabetic())
-        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
-/// A random UUID (RFC 9562, version 4): receivers need to tell processes apart.
-fn instance_id() -> String {
-    use ring::rand::{SecureRandom as _, SystemRandom};
-    let mut bytes = [0_u8; 16];
-    if SystemRandom::new().fill(&mut bytes).is_err() {
-        // Without randomness the process id and the time have to do.
-        bytes = (u128::from(std::process::id()) << 64 | u128::from(crate::telemetry::Clock::start().now_nanos()))
-            .to_be_bytes();
-    }
-    let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let hex = format!("{number:032x}");
-    let mut id = String::with_capacity(36);
-    for (place, digit) in hex.chars().enumerate() {
-        if matches!(place, 8 | 12 | 16 | 20) {
-            id.push('-');
+fn warn_of_twins(destinations: &[Destination], resolve: &mut Resolve<'_, '_>) {
+    let mut seen = HashSet::new();
+    for Destination { endpoint, name, .. } in destinations {
+        if !seen.insert((endpoint.tls, &endpoint.host, endpoint.port, &endpoint.target)) {
+            let url = endpoint::show(endpoint);
+            resolve.warnings.push(format!("{name}: {url} is pushed to twice: it will refuse points it has already"));
         }
-        id.push(digit);
     }
-    id
+}
+
+/// How histograms are kept.
+fn aggregations(
+    file: &file::Telemetry,
+    env: &mut OtelEnv<'_>,
+    resolve: &mut Resolve<'_, '_>,
+    settings: &mut Settings,
+) -> Aggregations {
+    let in_file = file.histograms.as_ref().and_then(|text| {
+        resolve.parse(Some(text), "", |text| match text {
+            "explicit" => Ok((false, "telemetry.histograms")),
+            "exponential" => Ok((true, "telemetry.histograms")),
+            _ => Err(format!("histograms {text:?} is not known: expected \"explicit\" or \"exponential\"")),
+        })
+    });
+    let (exponential, source) = env.exponential().or(in_file).unwrap_or((false, "default"));
+    let value = if exponential { "exponential" } else { "explicit" };
+    settings.push(Setting::general("histograms", value.to_owned(), source));
+    let mut bounds = Vec::with_capacity(file.buckets.len());
+    for (name, written) in &file.buckets {
+        if let Some(metric) = histogram(name, resolve) {
+            match check_bounds(written.get_ref(), metric.scale) {
+                Ok(()) => {
+                    let shown = format!("{}: {:?}", name.get_ref(), written.get_ref());
+                    settings.push(Setting::general("buckets", shown, "telemetry.buckets"));
+                    bounds.push((metric.name, written.get_ref().clone()));
+                }
+                Err(message) => resolve.problems.add(written.span(), message),
+            }
+        }
+    }
+    Aggregations { exponential, bounds }
+}
+
+fn histogram(name: &Spanned<String>, resolve: &mut Resolve<'_, '_>) -> Option<&'static Descriptor> {
+    let mut histograms = CATALOG.iter().filter(|metric| matches!(metric.kind, Kind::Histogram(_)));
+    let found = histograms.clone().find(|metric| metric.name == name.get_ref());
+    if found.is_none() {
+        let guess = did_you_mean(name.get_ref(), histograms.by_ref().map(|metric| metric.name));
+        let message = format!("{:?} is no histogram of `tollgate metrics`{guess}", name.get_ref());
+        resolve.problems.add(name.span(), message);
+    }
+    found.copied()
+}
+
+/// Bounds that every receiver understands and that stay apart in nanoseconds, bytes or tokens.
+fn check_bounds(bounds: &[f64], scale: Option<f64>) -> Result<(), String> {
+    if bounds.is_empty() || bounds.len() > BUCKETS_MAX {
+        return Err(format!("there have to be from 1 to {BUCKETS_MAX} bounds, not {}", bounds.len()));
+    }
+    if let Some(wrong) = bounds.iter().find(|bound| !(1e-9..=1e15).contains(*bound)) {
+        return Err(format!("{wrong} is no bound: it has to be from 1e-9 to 1e15; the last bucket has none"));
+    }
+    let recorded = |bound: f64| (bound / scale.unwrap_or(1.0)).round();
+    for (lower, upper) in bounds.iter().zip(bounds.iter().skip(1)) {
+        if lower >= upper {
+            return Err(format!("bounds have to ascend: [{lower:?}, {upper:?}]"));
+        }
+        if recorded(*lower) >= recorded(*upper) {
+            return Err(format!("{lower} and {upper} are the same in the unit that is recorded"));
+        }
+    }
+    Ok(())
 }

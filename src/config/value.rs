@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BaseUrl;
+use super::{BaseUrl, Protocol};
 
 /// `"15s"`, `"500ms"`, `"2m"`, `"1h"`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -91,6 +91,21 @@ pub(super) fn url(text: &str) -> Result<(BaseUrl, Option<&str>), String> {
         None => (target, None),
     };
     Ok((BaseUrl { tls, host: host.to_owned(), port, path: path.to_owned() }, query))
+}
+
+/// A protocol by the specification's name, in any case.
+pub(super) fn protocol(text: &str) -> Option<Protocol> {
+    let all = [Protocol::HttpProtobuf, Protocol::HttpJson, Protocol::Grpc];
+    all.into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(text))
+}
+
+/// Whether `gzip` is asked for, or `none`.
+pub(super) fn compression(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "gzip" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    }
 }
 
 /// 64 hexadecimal digits.
