@@ -188,6 +188,10 @@ impl Picker<'_, '_, '_, '_> {
         let (value, source) = match (env, file) {
             (Some((value, variable)), _) => (value, variable.to_owned()),
             (None, Some(value)) => (value, format!("{}.{key}", self.written.path)),
+            // What a further receiver does not say of its pace is said in `[telemetry]`.
+            (None, None) if self.env.is_none() && ["interval", "export_timeout"].contains(&key) => {
+                (default, "[telemetry]".to_owned())
+            }
             (None, None) => (default, "default".to_owned()),
         };
         self.settings.push(Setting::of(self.name, key, show(&value), &source));
