@@ -2,10 +2,10 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test check lint fmt doc bench static proto peers
+.PHONY: help run test check lint fmt doc bench bench-telemetry static proto peers
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Build the demo and start it: a gateway with a built-in provider, no configuration.
 	cargo run --locked --profile demo -- demo
@@ -31,6 +31,11 @@ doc:
 
 bench: ## Measure tollgate beside nginx (a few minutes; PEERS=, TESTS=, ROUNDS= to choose).
 	cargo bench --locked --bench gateway
+
+# The SDK is a package of its own. It is built where the bench looks for it: beside what Cargo builds of this one.
+bench-telemetry: ## Measure recording and exporting beside the OpenTelemetry SDK (a minute; ROUNDS= to choose).
+	-cargo build --locked --release --manifest-path benches/opentelemetry_sdk/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/opentelemetry_sdk
+	cargo bench --locked --bench telemetry
 
 static: ## Build one static binary (glibc, crt-static) and show its size.
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $$(rustc -vV | sed -n 's/^host: //p')

@@ -9,19 +9,25 @@
 //! - `peers`: how each gateway is configured and started
 //! - `process`: processes, cores and what they used
 //! - `upstream`, `load`: the two roles in which this program starts itself again, on `wire`, their HTTP
-//! - `report`, `rows`, `spread`: the table
+//! - `report`, `rows`: the table
+//! - `given`, `machine`, `spread`: shared with the other benches
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "the table goes to standard output, progress to standard error"
 )]
 
+#[path = "../support/given.rs"]
+mod given;
 mod load;
+#[path = "../support/machine.rs"]
+mod machine;
 mod options;
 mod peers;
 mod process;
 mod report;
 mod rows;
+#[path = "../support/spread.rs"]
 mod spread;
 mod test;
 mod upstream;

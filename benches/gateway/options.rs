@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::given::Given;
 use crate::test::Test;
 
 /// Cargo builds the gateway before it benches, so what runs is never stale.
@@ -36,17 +37,16 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(arguments: &[String]) -> Result<Self, String> {
-        let given = Given(arguments);
+        let given = Given { arguments, help: HELP };
         given.check()?;
         Ok(Self {
             rounds: given.number("ROUNDS", &6)?,
             seconds: given.number("SECS", &2.0)?,
-            tests: given
-                .list("TESTS", "startup,thr,lat,sse,paced,slow")
+            tests: list(&given, "TESTS", "startup,thr,lat,sse,paced,slow")
                 .iter()
                 .map(|name| Test::parse(name))
                 .collect::<Result<_, _>>()?,
-            peers: given.list("PEERS", "direct,nginx,tollgate"),
+            peers: list(&given, "PEERS", "direct,nginx,tollgate"),
             tollgate: given.text("TOLLGATE", BUILT).into(),
             nginx: given.text("NGINX", "nginx"),
             gateway_core: given.number("GATEWAY_CORE", &0)?,
@@ -56,35 +56,7 @@ impl Options {
     }
 }
 
-struct Given<'a>(&'a [String]);
-
-impl Given<'_> {
-    fn check(&self) -> Result<(), String> {
-        let known = |name: &str| HELP.lines().any(|line| line.trim_start().starts_with(&format!("{name}=")));
-        for argument in self.0 {
-            if !argument.split_once('=').is_some_and(|(name, _)| known(&name.to_uppercase())) {
-                return Err(format!("unknown option {argument}\n{HELP}"));
-            }
-        }
-        Ok(())
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the bench is a program of its own, without the gateway's config")]
-    fn text(&self, name: &str, default: &str) -> String {
-        let mut pairs = self.0.iter().filter_map(|argument| argument.split_once('='));
-        let argument = pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned());
-        argument
-            .or_else(|| std::env::var(name).ok())
-            .filter(|value| !value.is_empty())
-            .unwrap_or_else(|| default.to_owned())
-    }
-
-    fn number<T: std::str::FromStr + ToString>(&self, name: &str, default: &T) -> Result<T, String> {
-        let text = self.text(name, &default.to_string());
-        text.parse().map_err(|_| format!("{name}={text} is not a number"))
-    }
-
-    fn list(&self, name: &str, default: &str) -> Vec<String> {
-        self.text(name, default).split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
-    }
+/// A list of names.
+fn list(given: &Given<'_>, name: &str, default: &str) -> Vec<String> {
+    given.text(name, default).split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
 }

@@ -3,11 +3,11 @@
 //! A spread stands behind every median: two peers whose ratios overlap 1 are equal as far as this machine can tell.
 
 use std::fmt::Write;
-use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::load::Figures;
+use crate::machine;
 use crate::options::Options;
 use crate::peers::{Peer, is_tollgate};
 use crate::rows::{ROWS, Row, megabytes};
@@ -111,12 +111,6 @@ impl Report {
     }
 
     pub(crate) fn describe_machine(&mut self, options: &Options, peers: &[Peer], took: Duration) {
-        let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let field =
-            |name: &str| cpu_info.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(": "));
-        let model = field("model name").or_else(|| field("CPU part")).map_or("unknown CPU", |(_, value)| value);
-        let cores = cpu_info.lines().filter(|line| line.starts_with("processor")).count();
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let date = Command::new("date").arg("+%F %R").output().map(|output| output.stdout).unwrap_or_default();
         let programs = peers.iter().filter_map(|peer| peer.program.as_ref());
         let versions: String = programs.map(|program| format!(", {}", program.version)).collect();
@@ -132,8 +126,8 @@ impl Report {
             }));
         let quiet = foreign.as_ref().is_none_or(|share| share.most <= FOREIGN_WORK_PERCENT);
         self.machine = format!(
-            "{model}, {cores} cores, Linux {}, {}{versions}; {} rounds of {} s, {:.0} s in all; stolen by the hypervisor {:.1} %, other work on the gateway's core {} %",
-            kernel.trim(),
+            "{}, {}{versions}; {} rounds of {} s, {:.0} s in all; stolen by the hypervisor {:.1} %, other work on the gateway's core {} %",
+            machine::describe(),
             String::from_utf8_lossy(&date).trim(),
             options.rounds,
             options.seconds,
