@@ -2,7 +2,7 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test check lint fmt doc bench bench-telemetry static proto peers
+.PHONY: help run test check lint fmt doc bench bench-telemetry chaos static proto peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: ## Measure tollgate beside nginx (a few minutes; PEERS=, TESTS=, ROUNDS= 
 bench-telemetry: ## Measure recording and exporting beside the OpenTelemetry SDK (a minute; ROUNDS= to choose).
 	-cargo build --locked --release --manifest-path benches/opentelemetry_sdk/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/opentelemetry_sdk
 	cargo bench --locked --bench telemetry
+
+chaos: ## Load the gateway while its receiver misbehaves, beside one that does not (two minutes; SECONDS= to choose).
+	cargo bench --locked --bench chaos
 
 static: ## Build one static binary (glibc, crt-static) and show its size.
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $$(rustc -vV | sed -n 's/^host: //p')

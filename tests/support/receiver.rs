@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+mod door;
 mod faults;
 mod head;
 mod http;
@@ -15,18 +16,19 @@ mod translate;
 
 use std::{
     collections::VecDeque,
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tollgate::proto::opentelemetry::proto::collector::metrics::v1::ExportMetricsServiceRequest;
 
-pub(crate) use self::{faults::Fault, head::Labels, rules::Version};
 use self::{
+    door::Door,
     head::Head,
     rules::{Submitted, Verdict},
 };
+pub(crate) use self::{faults::Fault, head::Labels, rules::Version};
 
 /// Where Prometheus receives OTLP.
 const PATH: &str = "/api/v1/otlp/v1/metrics";
@@ -36,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running receiver. Dropping it stops it and panics if something was wrong with what it stored.
 pub(crate) struct Receiver {
-    address: SocketAddr,
+    door: Arc<Door>,
     shared: Arc<Shared>,
 }
 
@@ -57,7 +59,6 @@ struct State {
     in_flight: usize,
     in_flight_max: usize,
     endless_bytes: u64,
-    stopped: bool,
 }
 
 /// A request that came, whatever became of it.
@@ -95,35 +96,31 @@ impl Request {
 impl Receiver {
     /// Starts on a free port of 127.0.0.1.
     pub(crate) fn start(version: Version) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let (door, listener) = Door::new();
+        let door = Arc::new(door);
         let shared = Arc::new(Shared { version, state: Mutex::default(), changed: Condvar::new() });
-        let served = Arc::clone(&shared);
+        let (opened, served) = (Arc::clone(&door), Arc::clone(&shared));
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(stream) = stream else { continue };
+            opened.serve(listener, |stream| {
                 let mut state = served.state();
-                if state.stopped {
-                    return;
-                }
                 let connection = state.connections.len();
                 state.connections.push(stream.try_clone().unwrap());
                 drop(state);
                 let served = Arc::clone(&served);
                 std::thread::spawn(move || served.serve(&stream, connection));
-            }
+            });
         });
-        Self { address, shared }
+        Self { door, shared }
     }
 
     /// The address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address
     }
 
     /// The full URL of its OTLP path.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}{PATH}", self.address)
+        format!("http://{}{PATH}", self.door.address)
     }
 
     /// Lets these happen to the next requests, one each, before it behaves again.
@@ -142,6 +139,17 @@ impl Receiver {
             // One that is closed already is as good.
             let _closed = stream.shutdown(Shutdown::Both).is_err();
         }
+    }
+
+    /// Refuses connections, and closes those there are, until [`Self::listen`].
+    pub(crate) fn refuse_connections(&self) {
+        self.door.close();
+        self.close_connections();
+    }
+
+    /// Takes connections again.
+    pub(crate) fn listen(&self) {
+        self.door.open();
     }
 
     /// Every request so far.
@@ -218,10 +226,8 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.shared.state().stopped = true;
+        self.door.remove();
         self.close_connections();
-        // Wakes the thread that accepts.
-        drop(TcpStream::connect(self.address));
         let violations = self.take_violations();
         if !violations.is_empty() && !std::thread::panicking() {
             panic!("the receiver stored what no exporter should send:\n{}", violations.join("\n"));
