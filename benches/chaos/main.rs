@@ -30,7 +30,12 @@ mod process;
 mod report;
 #[path = "../support/spread.rs"]
 mod spread;
-#[expect(clippy::unwrap_used, clippy::panic, reason = "the receiver of the tests, whose way to complain is to panic")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    unused_imports,
+    reason = "the receiver of the tests, whose way to complain is to panic"
+)]
 #[path = "../../tests/support"]
 mod support {
     pub(crate) mod receiver;
@@ -40,6 +45,7 @@ mod totals;
 #[path = "../gateway/wire.rs"]
 mod wire;
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,7 +71,7 @@ const BUILT: &str = match option_env!("CARGO_BIN_EXE_tollgate") {
 const HELP: &str = "\
 Options, as NAME=value arguments after `--` or as environment variables:
   SECONDS=60         of load with the receiver in trouble, and as many with it well
-  PAIRS=6            slices that this is cut into
+  PAIRS=10           slices that this is cut into
   RATE=2500          requests per second; half of them stream
   CONNECTIONS=4      of the client
   TOLLGATE=target/release/tollgate
@@ -114,7 +120,7 @@ fn bench(arguments: &[String]) -> Result<ExitCode, String> {
     given.check()?;
     let options = Options {
         seconds: given.number("SECONDS", &60.0)?,
-        pairs: given.number("PAIRS", &6)?,
+        pairs: given.number("PAIRS", &10)?,
         rate: given.number("RATE", &2_500.0)?,
         connections: given.number("CONNECTIONS", &4)?,
         tollgate: given.text("TOLLGATE", BUILT).into(),
@@ -152,22 +158,22 @@ fn run(options: &Options) -> io::Result<Report> {
     report.baseline(&settled);
 
     let mut cycle = Cycle::new(TROUBLE, PAUSE);
-    let time = Duration::from_secs_f64(options.seconds / options.pairs.max(1) as f64);
-    for pair in 0..options.pairs.max(1) {
+    // Spinners end after a minute.
+    let pairs = options.pairs.max((options.seconds / 50.0).ceil() as usize);
+    let time = Duration::from_secs_f64(options.seconds / pairs as f64);
+    for (pair, is_chaos) in (0..pairs).flat_map(|pair| [(pair, pair % 2 == 1), (pair, pair % 2 == 0)]) {
         let spinners = Spinners::start(&program, &[options.gateway_core, options.load_core]);
         if let Err(error) = &spinners {
             report.note_once(&format!("without spinners, so waking a halted core is in the latencies: {error}"));
         }
-        // Each of the two goes first as often as the other.
-        for is_chaos in [pair % 2 == 1, pair % 2 == 0] {
-            say(&format!("pair {} of {}: {}", pair + 1, options.pairs, if is_chaos { "chaos" } else { "quiet" }));
-            let found = slice(&gateway, &mut client, options.rate, time, |end| {
-                if is_chaos {
-                    cycle.run(&receiver, end, |trouble| say(&format!("  {}", trouble.name())));
-                }
-            });
-            report.add(is_chaos, found);
-        }
+        say(&format!("pair {} of {pairs}: {}", pair + 1, if is_chaos { "chaos" } else { "quiet" }));
+        let found = slice(&gateway, &mut client, options.rate, time, |end| {
+            if is_chaos {
+                cycle.run(&receiver, end, |trouble| say(&format!("  {}", trouble.name())));
+            }
+        });
+        say(&format!("  {}", report::progress(&found)));
+        report.add(is_chaos, found);
     }
 
     say("the receiver is well; last export");
@@ -195,7 +201,7 @@ fn slice(
 ) -> Slice {
     let start = Instant::now();
     let end = start + time;
-    let cpu = process::cpu_time(gateway.id());
+    let (cpu, waited_before) = (process::cpu_time(gateway.id()), waited(gateway.id()));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let samples = scope.spawn(|| {
@@ -213,6 +219,17 @@ fn slice(
         let (memory, descriptors) = samples.join().unwrap_or_default();
         let seconds = start.elapsed().as_secs_f64();
         let cpu = process::cpu_time(gateway.id()).since(&cpu).total() / seconds;
-        Slice { latencies, memory, descriptors, cpu, seconds }
+        let waited = (waited(gateway.id()) - waited_before) / seconds;
+        Slice { latencies, memory, descriptors, cpu, waited, seconds }
     })
+}
+
+/// Seconds that the threads of a process were ready to run while others had their core.
+fn waited(process: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let nanos = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').nth(1)?.parse::<f64>().ok()
+    });
+    nanos.sum::<f64>() * 1e-9
 }

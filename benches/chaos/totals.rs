@@ -94,11 +94,6 @@ impl Arrived {
         self.matching(name, key, value).map(|number| number.count).sum()
     }
 
-    /// How many exports ended in this way.
-    pub(crate) fn exports(&self, error: &str) -> f64 {
-        self.count("otel.sdk.exporter.operation.duration", "error.type", error)
-    }
-
     /// The ways in which exports ended, and how many did.
     pub(crate) fn exports_by_error(&self) -> Vec<(String, f64)> {
         let of = |((name, attributes), number): (&Key, &Number)| {

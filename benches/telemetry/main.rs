@@ -82,8 +82,15 @@ fn bench(arguments: &[String]) -> Result<ExitCode, String> {
             report.sdk.push(sdk.round()?);
         }
     }
+    report.waited = waited() / began.elapsed().as_secs_f64();
     println!("{}", report.markdown(rounds, began.elapsed()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Seconds that this thread was ready to run while others had its core.
+fn waited() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or_default() * 1e-9
 }
 
 /// Nanoseconds of everything that happens on the path of a request.

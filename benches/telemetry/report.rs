@@ -7,6 +7,8 @@ use crate::machine;
 use crate::spread::Spread;
 use crate::workload::Figures;
 
+/// On a quiet machine a thread waits for its core for less than this share of the time.
+const WAITED_MAX: f64 = 0.01;
 /// How many times faster than the SDK recording has to be.
 const TIMES_FASTER: f64 = 10.0;
 
@@ -78,13 +80,15 @@ impl Row {
 pub(crate) struct Report {
     pub(crate) tollgate: Vec<Figures>,
     pub(crate) sdk: Vec<Figures>,
+    /// Share of the time that other work had the core.
+    pub(crate) waited: f64,
     /// Why there are none of the SDK.
     without_sdk: Option<String>,
 }
 
 impl Report {
     pub(crate) fn new(without_sdk: Option<String>) -> Self {
-        Self { tollgate: Vec::new(), sdk: Vec::new(), without_sdk }
+        Self { tollgate: Vec::new(), sdk: Vec::new(), waited: 0.0, without_sdk }
     }
 
     pub(crate) fn markdown(&self, rounds: usize, took: Duration) -> String {
@@ -110,6 +114,10 @@ impl Report {
             writeln!(text, "| {} | {} | {theirs} | {bound} | {ratio} | {verdict} |", row.what, show(ours)).ok();
         }
         text.push_str("\nMedians (least–most) over rounds; the ratio is the median of those inside each round.\n");
+        if self.waited > WAITED_MAX {
+            let share = self.waited * 100.0;
+            writeln!(text, "- **The machine was not quiet: other work had the core {share:.0} % of the time.**").ok();
+        }
         if let Some(why) = &self.without_sdk {
             writeln!(text, "- OpenTelemetry SDK: {why}").ok();
         }
