@@ -74,7 +74,7 @@ fn bench(arguments: &[String]) -> Result<ExitCode, String> {
         eprintln!("[{:>3.0} s] round {round} of {rounds}: tollgate", began.elapsed().as_secs_f64());
         let mut figures = recording(&handles);
         for (series, times, registry) in &filled {
-            figures.extend(exporting(*series, *times, registry));
+            figures.extend(exporting(*series, *times, &registry.registry));
         }
         report.tollgate.push(figures);
         if let Ok(sdk) = &sdk {

@@ -15,7 +15,7 @@ use tollgate::telemetry::instruments::{
     DeploymentInstruments, KeyModelInstruments, ModelInstruments, ServerInstruments,
 };
 use tollgate::telemetry::snapshot::Point;
-use tollgate::telemetry::{Attribute, Registry, Snapshot, Value, otlp};
+use tollgate::telemetry::{Aggregations, Attribute, Registry, Snapshot, Value, otlp};
 
 use crate::workload::{self, Metric, Series, Workload};
 
@@ -149,11 +149,19 @@ const fn parts(series: usize) -> (usize, usize) {
     (series / 25, series * 7 / 100)
 }
 
+/// A registry whose series live for as long as somebody holds their handles.
+pub(crate) struct Filled {
+    pub(crate) registry: Arc<Registry>,
+    _deployments: Vec<DeploymentInstruments>,
+    _pairs: Vec<KeyModelInstruments>,
+}
+
 /// A registry with that many series, all of which have numbers.
-pub(crate) fn filled(series: usize) -> Arc<Registry> {
-    let registry = Registry::with_series_max(usize::MAX);
+pub(crate) fn filled(series: usize) -> Filled {
+    let registry = Registry::with(usize::MAX, Aggregations::default());
     let (deployments, pairs) = parts(series);
     let durations = workload::durations();
+    let (mut held, mut pairs_held) = (Vec::new(), Vec::new());
     for (number, nanos) in (0..deployments).zip(durations.iter().cycle()) {
         let deployment = bind_deployment(&registry, number);
         for value in 1..=20 {
@@ -166,14 +174,16 @@ pub(crate) fn filled(series: usize) -> Arc<Registry> {
         deployment.streams_broken.add((), nanos % 100 + 1);
         deployment.usage_missing.add((), nanos % 10 + 1);
         deployment.active.observe((), (nanos % 64).cast_signed() + 1);
+        held.push(deployment);
     }
     for (number, nanos) in (0..pairs).zip(durations.iter().cycle()) {
         let (key, model) = (format!("team-{}", number / 10), format!("model-{}", number % 10));
         let pair = KeyModelInstruments::bind(&registry, &key, &model, true);
         Outcome::ALL.iter().for_each(|outcome| pair.requests.add(*outcome, nanos % 100_000 + 1));
         TokenType::ALL.iter().for_each(|token_type| pair.tokens.add(*token_type, nanos % 100_000_000 + 1));
+        pairs_held.push(pair);
     }
-    registry
+    Filled { registry, _deployments: held, _pairs: pairs_held }
 }
 
 /// The points of everything in a registry.
@@ -185,7 +195,7 @@ pub(crate) fn snapshot(registry: &Registry) -> Snapshot {
 pub(crate) fn encode(snapshot: &Snapshot) -> Vec<u8> {
     let resource = [("service.name", "tollgate"), ("service.instance.id", "7f1c1a0e"), ("service.version", "0.1.0")];
     let resource = resource.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    otlp::encode(snapshot, &resource, snapshot.time_nanos)
+    snapshot.parts(4 << 20).iter().flat_map(|part| otlp::encode(snapshot, part, &resource)).collect()
 }
 
 /// As the exporter compresses.
@@ -202,7 +212,7 @@ pub(crate) fn workload(exports: &[usize]) -> Workload {
         description: of.description.to_owned(),
         unit: of.unit.to_owned(),
         kind: match of.kind {
-            Kind::Counter => workload::Kind::Counter,
+            Kind::Counter | Kind::ObservableCounter => workload::Kind::Counter,
             Kind::UpDownCounter | Kind::Gauge => workload::Kind::UpDownCounter,
             Kind::Histogram(bounds) => workload::Kind::Histogram(bounds.to_vec()),
         },
@@ -234,7 +244,7 @@ pub(crate) fn workload(exports: &[usize]) -> Workload {
             ("request.whole".to_owned(), request(Answer::Whole)),
             ("request.stream".to_owned(), request(Answer::Streamed)),
         ]),
-        exports: exports.iter().map(|series| (*series, changed(&filled(*series)))).collect(),
+        exports: exports.iter().map(|series| (*series, changed(&filled(*series).registry))).collect(),
     }
 }
 
