@@ -182,6 +182,7 @@ impl Failure {
             http_client::Error::Closed(why) | http_client::Error::Body(why) => {
                 Self::Closed(redactor.show(why.as_bytes()))
             }
+            http_client::Error::Reset(code) => Self::Closed(format!("stream reset with code {code}")),
             http_client::Error::InvalidResponse(why) => Self::NotHttp(redactor.show(why.as_bytes())),
             http_client::Error::BodyTooLarge => Self::NotOtlp("more than 64 KiB"),
         }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Bounds, Delivery, Report, destination::Destination, source::Source};
-use crate::http_client::Pool;
+use crate::http_client::{Pool, TlsFiles};
 
 /// The longest that the last export may hold up the end of the process.
 const LAST_EXPORT_MAX: Duration = Duration::from_secs(5);
@@ -99,7 +99,7 @@ impl Driver {
     }
 
     fn pool(&self) -> Pool {
-        self.destination.as_ref().map_or_else(|| Pool::new(None), Destination::pool)
+        self.destination.as_ref().map_or_else(|| Pool::new(TlsFiles::default()), Destination::pool)
     }
 
     async fn export(&mut self, pool: &Pool, bounds: Bounds<'_>) -> Report {

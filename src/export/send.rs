@@ -5,7 +5,6 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{Destination, OtlpEndpoint, Secret},
-    http_client::{Origin, Pool, ResponseBody, Tls},
+    http_client::{Origin, Pool, ResponseBody, TlsFiles},
 };
 
 /// Identifies the exporter, as the OTLP exporter specification asks.
@@ -57,7 +56,7 @@ pub(super) struct Receiver {
     uri: Uri,
     headers: HeaderMap,
     redactor: Redactor,
-    certificate: Option<PathBuf>,
+    tls: TlsFiles,
 }
 
 impl Receiver {
@@ -68,11 +67,10 @@ impl Receiver {
             .map_err(|why| format!("{}: {why}", endpoint.source))?;
         let uri = Uri::try_from(endpoint.target.as_str())
             .map_err(|why| format!("{}: the path cannot be requested: {why}", endpoint.source))?;
-        if endpoint.tls
-            && let Some(path) = &settings.certificate
-        {
-            // The pool reads the file on first use; a wrong one is better known at start.
-            Tls::from_file(path)?;
+        let tls = TlsFiles { roots: settings.certificate.clone(), identity: settings.client_certificate.clone() };
+        if endpoint.tls && tls != TlsFiles::default() {
+            // The pool reads the files on first use; a wrong one is better known at start.
+            tls.check()?;
         }
         let headers = headers(&settings.headers, &origin, settings.gzip)?;
         Ok(Self {
@@ -86,13 +84,13 @@ impl Receiver {
             uri,
             headers,
             redactor: Redactor::new(settings.headers.iter().map(|(_, value)| value)),
-            certificate: settings.certificate.clone(),
+            tls,
         })
     }
 
     /// A pool that trusts what this receiver's configuration trusts. It belongs to one thread.
     pub(super) fn pool(&self) -> Pool {
-        Pool::new(self.certificate.clone())
+        Pool::new(self.tls.clone())
     }
 
     /// Sends one request and reads its answer, all within `limit`.

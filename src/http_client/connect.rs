@@ -1,76 +1,49 @@
-//! Name resolution, TCP and TLS.
+//! Name resolution, TCP and the TLS handshake: from an origin to a connected stream.
 
 use std::{
+    cell::OnceCell,
     io,
-    path::Path,
     pin::Pin,
-    sync::Arc,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
-use super::{Error, Origin};
+use super::{Error, Origin, Tls};
 
-/// Client TLS: which roots to trust. Built on first use, because most boxes have none to talk to
-/// and the roots cost time and memory.
-#[derive(Clone)]
-pub struct Tls(TlsConnector);
+/// What TLS failed of after the handshake. In TLS 1.3 a server refuses a client's certificate only
+/// then, and the layers above do not keep an error that says so.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refusal(Rc<OnceCell<rustls::Error>>);
 
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tls")
-    }
-}
-
-impl Tls {
-    /// Trusts Mozilla's roots, built in, and the system's where there are any.
-    pub fn public_roots() -> Result<Self, String> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        // A corporate root is installed in the system's store; its absence is no error.
-        let system = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(system.certs);
-        Self::with_roots(roots)
+impl Refusal {
+    /// The error that this connection really ended with, if TLS had the word.
+    pub(super) fn error(&self) -> Option<Error> {
+        self.0.get().map(|error| Error::Connect(io::Error::other(error.clone())))
     }
 
-    /// Trusts the certificates of one PEM file and no others.
-    pub fn from_file(path: &Path) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        let certificates =
-            CertificateDer::pem_file_iter(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| format!("{}: {error}", path.display()))?;
-            roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+    fn hear(&self, error: &io::Error) {
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            self.0.get_or_init(|| tls.clone());
         }
-        if roots.is_empty() {
-            return Err(format!("{}: no PEM certificate in it", path.display()));
-        }
-        Self::with_roots(roots)
-    }
-
-    fn with_roots(roots: RootCertStore) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 }
 
 /// A connected socket, with or without TLS.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    socket: Socket,
+    refusal: Refusal,
+}
+
+#[derive(Debug)]
+enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -82,46 +55,81 @@ pub(super) async fn connect(origin: &Origin, tls: Option<&Tls>, limit: Duration)
         // Heads and small events must not wait for an acknowledgement (Nagle, 40 ms).
         tcp.set_nodelay(true)?;
         match (&origin.server_name, tls) {
-            (None, _) => Ok(Stream::Plain(tcp)),
-            (Some(name), Some(tls)) => Ok(Stream::Tls(Box::new(tls.0.connect(name.clone(), tcp).await?))),
+            (None, _) => Ok(Socket::Plain(tcp)),
+            (Some(name), Some(tls)) => {
+                let stream = tls.connector.connect(name.clone(), tcp).await?;
+                if !tls.accepts(stream.get_ref().1.alpn_protocol()) {
+                    // As if the server had sent the alert that it owes us (RFC 7301 §3.2).
+                    return Err(io::Error::other(rustls::Error::NoApplicationProtocol));
+                }
+                Ok(Socket::Tls(Box::new(stream)))
+            }
             (Some(_), None) => Err(io::Error::other("TLS is not set up")),
         }
     };
     match tokio::time::timeout(limit, connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(socket)) => Ok(Stream { socket, refusal: Refusal::default() }),
         Ok(Err(error)) => Err(Error::Connect(error)),
         Err(_) => Err(Error::ConnectTimeout),
     }
 }
 
+impl Stream {
+    /// Where an error of TLS after the handshake will be found.
+    pub(super) fn refusal(&self) -> Refusal {
+        self.refusal.clone()
+    }
+
+    /// Notes why TLS failed. When writing fails, the reason may lie unread in the socket: a server
+    /// that refuses us says so and hangs up.
+    fn heard<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let (Socket::Tls(stream), Poll::Ready(Err(error))) = (&mut self.socket, &result) {
+            self.refusal.hear(error);
+            let mut unread = [0; 512];
+            if let Poll::Ready(Err(error)) = Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut unread)) {
+                self.refusal.hear(&error);
+            }
+        }
+        result
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let Self { socket, refusal } = self.get_mut();
+        match socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(|error| {
+                refusal.hear(&error);
+                error
+            }),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        let this = self.get_mut();
+        let result = match &mut this.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        this.heard(cx, result)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        let this = self.get_mut();
+        let result = match &mut this.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        this.heard(cx, result)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -130,16 +138,18 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        let this = self.get_mut();
+        let result = match &mut this.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        this.heard(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.socket {
+            Socket::Plain(stream) => stream.is_write_vectored(),
+            Socket::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

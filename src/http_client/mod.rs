@@ -4,14 +4,19 @@
 //! redirect, retries nothing that a server may have seen, and knows nothing of models or metrics.
 
 mod connect;
+mod http2;
 mod origin;
 mod pool;
 mod response;
+mod tls;
 
-pub use connect::Tls;
+pub use http2::Reply;
 pub use origin::Origin;
 pub use pool::{Pool, Sent};
 pub use response::{ResponseBody, read_bounded};
+pub use tls::TlsFiles;
+
+use tls::Tls;
 
 use std::{fmt, io};
 
@@ -24,7 +29,9 @@ pub enum Error {
     ConnectTimeout,
     /// The connection ended before a whole response head had come.
     Closed(String),
-    /// What came is not HTTP/1.1 as RFC 9112 has it, or over our limits.
+    /// The server gave up this one request of an HTTP/2 connection, with this code (RFC 9113 §7).
+    Reset(u32),
+    /// What came is not HTTP as RFC 9112 or RFC 9113 has it, or over our limits.
     InvalidResponse(String),
     /// The body broke off.
     Body(String),
@@ -38,6 +45,7 @@ impl fmt::Display for Error {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::ConnectTimeout => f.write_str("cannot connect: timed out"),
             Self::Closed(why) => write!(f, "connection closed before a response: {why}"),
+            Self::Reset(code) => write!(f, "the server reset the stream with code {code}"),
             Self::InvalidResponse(why) => write!(f, "invalid HTTP response: {why}"),
             Self::Body(why) => write!(f, "response body broke off: {why}"),
             Self::BodyTooLarge => f.write_str("response body is too large"),

@@ -5,7 +5,6 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -16,7 +15,11 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use super::{Error, Origin, ResponseBody, Tls, connect::connect};
+use super::{
+    Error, Origin, ResponseBody, Tls, TlsFiles,
+    connect::{Refusal, connect},
+    http2,
+};
 
 /// Idle connections kept per origin; beyond it a connection is closed after its response.
 const IDLE_MAX: usize = 256;
@@ -24,30 +27,36 @@ const IDLE_MAX: usize = 256;
 /// Idle time after which a connection is not used again. Below the 60 s of common load balancers
 /// and the 5 s of llama.cpp would cost every second request a handshake; the race that is left is
 /// what the retry on a fresh connection is for.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// A connection that a server closed while it was idle fails within a round trip. One that fails
 /// later may have failed at the work, which must not be paid for twice.
-const CLOSE_RACE_MAX: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_RACE_MAX: Duration = Duration::from_secs(1);
 
 /// Response heads over this are refused.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection that can take a request.
-pub(super) type Sender = SendRequest<Full<Bytes>>;
+#[derive(Debug)]
+pub(super) struct Sender {
+    request: SendRequest<Full<Bytes>>,
+    refusal: Refusal,
+}
 
 /// The client of one thread.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     /// Indexed by [`Origin::id`].
     idle: RefCell<Vec<Vec<Idle>>>,
-    certificate: Option<PathBuf>,
+    pub(super) http2: http2::Kept,
+    files: TlsFiles,
     tls: OnceCell<Result<Tls, String>>,
+    tls_http2: OnceCell<Result<Tls, String>>,
 }
 
 #[derive(Debug)]
@@ -73,9 +82,16 @@ pub struct Sent {
 }
 
 impl Pool {
-    /// An empty pool; `certificate` replaces the public roots.
-    pub fn new(certificate: Option<PathBuf>) -> Self {
-        Self { shared: Rc::new(Shared { idle: RefCell::default(), certificate, tls: OnceCell::new() }) }
+    /// An empty pool. The files are read on first use.
+    pub fn new(files: TlsFiles) -> Self {
+        let shared = Shared {
+            idle: RefCell::default(),
+            http2: http2::Kept::default(),
+            files,
+            tls: OnceCell::new(),
+            tls_http2: OnceCell::new(),
+        };
+        Self { shared: Rc::new(shared) }
     }
 
     /// Sends the request that `build` makes and waits for the response head.
@@ -100,9 +116,10 @@ impl Pool {
             }
         }
         let sender = self.open(origin, connect_limit).await?;
+        let refusal = sender.refusal.clone();
         match self.exchange(origin, sender, build()).await {
             Ok(response) => Ok(Sent { response, opened: true }),
-            Err(error) => Err(Error::from_hyper(&error)),
+            Err(error) => Err(refusal.error().unwrap_or_else(|| Error::from_hyper(&error))),
         }
     }
 
@@ -112,19 +129,20 @@ impl Pool {
         mut sender: Sender,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<ResponseBody>, hyper::Error> {
-        sender.ready().await?;
-        let response = sender.send_request(request).await?;
+        sender.request.ready().await?;
+        let response = sender.request.send_request(request).await?;
         let lease = Lease { pool: Rc::clone(&self.shared), origin: origin.id, sender };
         Ok(response.map(|body| ResponseBody::new(body, lease)))
     }
 
     async fn open(&self, origin: &Origin, limit: Duration) -> Result<Sender, Error> {
         let tls = match &origin.server_name {
-            Some(_) => Some(self.shared.tls()?),
+            Some(_) => Some(self.shared.tls(false)?),
             None => None,
         };
         let stream = connect(origin, tls, limit).await?;
-        let (sender, connection) = http1::Builder::new()
+        let refusal = stream.refusal();
+        let (request, connection) = http1::Builder::new()
             .max_header_size(HEAD_BYTES_MAX)
             .handshake(TokioIo::new(stream))
             .await
@@ -135,7 +153,7 @@ impl Pool {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(sender)
+        Ok(Sender { request, refusal })
     }
 }
 
@@ -144,18 +162,17 @@ impl Shared {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(origin)?;
         while let Some(Idle { sender, since }) = stack.pop() {
-            if since.elapsed() < IDLE_TIMEOUT && !sender.is_closed() {
+            if since.elapsed() < IDLE_TIMEOUT && !sender.request.is_closed() {
                 return Some(sender);
             }
         }
         None
     }
 
-    fn tls(&self) -> Result<&Tls, Error> {
-        let tls = self.tls.get_or_init(|| match &self.certificate {
-            Some(path) => Tls::from_file(path),
-            None => Tls::public_roots(),
-        });
+    /// The configuration for HTTP/1.1, or the one for HTTP/2.
+    pub(super) fn tls(&self, is_http2: bool) -> Result<&Tls, Error> {
+        let tls = if is_http2 { &self.tls_http2 } else { &self.tls };
+        let tls = tls.get_or_init(|| Tls::new(&self.files, is_http2));
         tls.as_ref().map_err(|why| Error::Connect(std::io::Error::other(why.clone())))
     }
 }
@@ -163,7 +180,7 @@ impl Shared {
 impl Lease {
     /// Gives the connection back for the next request.
     pub(super) fn put_back(self) {
-        if self.sender.is_closed() {
+        if self.sender.request.is_closed() {
             return;
         }
         let mut idle = self.pool.idle.borrow_mut();

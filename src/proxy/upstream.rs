@@ -116,7 +116,10 @@ fn unanswered(deployment: &Deployment, error: &http_client::Error) -> Error {
         http_client::Error::InvalidResponse(_) => {
             (ErrorKind::ProviderInvalidResponse, "the provider's answer is not valid HTTP")
         }
-        http_client::Error::Closed(_) | http_client::Error::Body(_) | http_client::Error::BodyTooLarge => {
+        http_client::Error::Closed(_)
+        | http_client::Error::Reset(_)
+        | http_client::Error::Body(_)
+        | http_client::Error::BodyTooLarge => {
             (ErrorKind::ProviderUnreachable, "the provider closed the connection before it answered")
         }
     };

@@ -28,7 +28,12 @@ use tokio::{
     task::LocalSet,
 };
 
-use crate::{config, gateway::Gateway, http_client::Pool, proxy};
+use crate::{
+    config,
+    gateway::Gateway,
+    http_client::{Pool, TlsFiles},
+    proxy,
+};
 
 /// Longest wait for connections that are being cut.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
@@ -131,7 +136,11 @@ fn work(
 ) -> io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
-    let worker =
-        Rc::new(proxy::Worker { gateway, pool: Pool::new(None), ready, request_ids: proxy::RequestIds::new() });
+    let worker = Rc::new(proxy::Worker {
+        gateway,
+        pool: Pool::new(TlsFiles::default()),
+        ready,
+        request_ids: proxy::RequestIds::new(),
+    });
     LocalSet::new().block_on(&runtime, listener::accept(listener, worker, phase, head_timeout))
 }
