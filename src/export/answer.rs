@@ -3,19 +3,22 @@
 //! Owns the reading of statuses, partial successes and error bodies. Judges nothing: whether to try
 //! again is `retry`'s to say, what it means to an operator is `explain`'s.
 
-use std::{io, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use prost::Message;
+use serde::Deserialize;
 
-use super::redact::Redactor;
+use super::{grpc::Code, redact::Redactor};
 use crate::{
+    config::Protocol,
     http_client,
-    proto::opentelemetry::proto::collector::metrics::v1::ExportMetricsServiceResponse,
+    proto::opentelemetry::proto::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse},
     telemetry::{Attribute, Dimension, attribute::attribute_enum},
 };
 
 attribute_enum! {
-    /// How an export failed: statuses that a receiver is likely to answer, and what is no status.
+    /// How an export failed: statuses that a receiver is likely to answer, gRPC's codes by the names
+    /// that the conventions have for them, and what is neither.
     pub enum ErrorType: "error.type" {
         Timeout = "timeout",
         Connect = "connect",
@@ -33,6 +36,24 @@ attribute_enum! {
         BadGateway = "502",
         ServiceUnavailable = "503",
         GatewayTimeout = "504",
+        Cancelled = "CANCELLED",
+        Unknown = "UNKNOWN",
+        InvalidArgument = "INVALID_ARGUMENT",
+        DeadlineExceeded = "DEADLINE_EXCEEDED",
+        GrpcNotFound = "NOT_FOUND",
+        AlreadyExists = "ALREADY_EXISTS",
+        PermissionDenied = "PERMISSION_DENIED",
+        ResourceExhausted = "RESOURCE_EXHAUSTED",
+        FailedPrecondition = "FAILED_PRECONDITION",
+        Aborted = "ABORTED",
+        OutOfRange = "OUT_OF_RANGE",
+        Unimplemented = "UNIMPLEMENTED",
+        Internal = "INTERNAL",
+        Unavailable = "UNAVAILABLE",
+        DataLoss = "DATA_LOSS",
+        Unauthenticated = "UNAUTHENTICATED",
+        /// A request that was not sent, as it is larger than OTLP allows.
+        RequestTooLarge = "request_too_large",
         /// Points that the receiver named in a partial success.
         Rejected = "rejected",
         Other = "_OTHER",
@@ -58,6 +79,35 @@ impl ErrorType {
             504 => Self::GatewayTimeout,
             _ => Self::Other,
         }
+    }
+
+    /// The attribute value of a gRPC code.
+    pub(super) const fn of_grpc(code: Code) -> Self {
+        match code {
+            Code::Cancelled => Self::Cancelled,
+            Code::Unknown => Self::Unknown,
+            Code::InvalidArgument => Self::InvalidArgument,
+            Code::DeadlineExceeded => Self::DeadlineExceeded,
+            Code::NotFound => Self::GrpcNotFound,
+            Code::AlreadyExists => Self::AlreadyExists,
+            Code::PermissionDenied => Self::PermissionDenied,
+            Code::ResourceExhausted => Self::ResourceExhausted,
+            Code::FailedPrecondition => Self::FailedPrecondition,
+            Code::Aborted => Self::Aborted,
+            Code::OutOfRange => Self::OutOfRange,
+            Code::Unimplemented => Self::Unimplemented,
+            Code::Internal => Self::Internal,
+            Code::Unavailable => Self::Unavailable,
+            Code::DataLoss => Self::DataLoss,
+            Code::Unauthenticated => Self::Unauthenticated,
+        }
+    }
+
+    /// Whether a receiver that is spoken to like this can be the cause of it.
+    pub(super) fn is_of(self, protocol: Protocol) -> bool {
+        let is_status = matches!(self, Self::Redirect) || self.as_str().parse::<u16>().is_ok();
+        let is_code = Code::ALL.iter().any(|code| Self::of_grpc(*code) == self);
+        if protocol == Protocol::Grpc { !is_status } else { !is_code }
     }
 }
 
@@ -85,6 +135,8 @@ pub(super) enum Answer {
     Partial { rejected: u64, message: String },
     /// A status other than 2xx.
     Refused { status: u16, location: Option<String>, retry_after: Option<Duration>, text: String },
+    /// A gRPC status other than OK.
+    RefusedGrpc { code: Code, retry_after: Option<Duration>, text: String },
     /// No answer that could be used.
     Failed(Failure),
 }
@@ -102,10 +154,12 @@ pub(super) enum Failure {
     /// Nothing, or not everything, within this time.
     Timeout(Duration),
     Closed(String),
-    /// What came is no HTTP/1.1.
+    /// What came is no HTTP/1.1, or no HTTP/2 where that is spoken.
     NotHttp(String),
-    /// A 2xx that no OTLP receiver sends.
+    /// A success that no OTLP receiver sends.
     NotOtlp(&'static str),
+    /// Nothing was sent: the request has so many bytes, which is more than OTLP allows.
+    TooLarge(usize),
 }
 
 /// What failed in a TLS handshake.
@@ -116,6 +170,10 @@ pub(super) enum TlsFailure {
     Untrusted,
     WrongName,
     Expired,
+    /// The server wants a client certificate, or does not want ours.
+    ClientCertificate,
+    /// The server does not agree to HTTP/2.
+    NoHttp2,
     Other,
 }
 
@@ -130,6 +188,7 @@ impl Answer {
         match self {
             Self::Accepted | Self::Partial { .. } => None,
             Self::Refused { status, .. } => Some(ErrorType::of_status(*status)),
+            Self::RefusedGrpc { code, .. } => Some(ErrorType::of_grpc(*code)),
             Self::Failed(failure) => Some(match failure {
                 Failure::Timeout(_) => ErrorType::Timeout,
                 Failure::Resolve(_)
@@ -139,6 +198,7 @@ impl Answer {
                 | Failure::Tls(..) => ErrorType::Connect,
                 Failure::Closed(_) => ErrorType::Closed,
                 Failure::NotHttp(_) | Failure::NotOtlp(_) => ErrorType::Other,
+                Failure::TooLarge(_) => ErrorType::RequestTooLarge,
             }),
         }
     }
@@ -146,7 +206,7 @@ impl Answer {
     /// Reads a 2xx whose body is `body`, `whole` or cut off.
     ///
     /// Prometheus and VictoriaMetrics send nothing at all, so an empty body is a full success; so is
-    /// one in a format that the receiver was not asked for.
+    /// one in a format that is none of OTLP's.
     pub(super) fn of_success(content_type: &str, body: &[u8], whole: bool, redactor: &Redactor) -> Self {
         if is(content_type, "text/html") {
             return Self::Failed(Failure::NotOtlp("an HTML page"));
@@ -154,10 +214,22 @@ impl Answer {
         if !whole {
             return Self::Failed(Failure::NotOtlp("more than 64 KiB"));
         }
-        if !is(content_type, PROTOBUF) {
-            return Self::Accepted;
+        if is(content_type, PROTOBUF) {
+            Self::of_response(ExportMetricsServiceResponse::decode(body), redactor)
+        } else if is(content_type, JSON) {
+            let response = serde_json::from_slice::<JsonResponse>(body);
+            Self::of_response(response.map(JsonResponse::into_message), redactor)
+        } else {
+            Self::Accepted
         }
-        match ExportMetricsServiceResponse::decode(body).map(|response| response.partial_success) {
+    }
+
+    /// Reads the response of a request that was taken. What cannot be decoded has no remark.
+    pub(super) fn of_response(
+        response: Result<ExportMetricsServiceResponse, impl fmt::Display>,
+        redactor: &Redactor,
+    ) -> Self {
+        match response.map(|response| response.partial_success) {
             Ok(Some(partial)) if partial.rejected_data_points > 0 || !partial.error_message.is_empty() => {
                 Self::Partial {
                     rejected: u64::try_from(partial.rejected_data_points).unwrap_or(0),
@@ -182,7 +254,8 @@ impl Failure {
             http_client::Error::Closed(why) | http_client::Error::Body(why) => {
                 Self::Closed(redactor.show(why.as_bytes()))
             }
-            http_client::Error::Reset(code) => Self::Closed(format!("stream reset with code {code}")),
+            // Over HTTP/1.1 there are no streams; over gRPC, resets stand for codes.
+            http_client::Error::Reset(_) => Self::Closed(error.to_string()),
             http_client::Error::InvalidResponse(why) => Self::NotHttp(redactor.show(why.as_bytes())),
             http_client::Error::BodyTooLarge => Self::NotOtlp("more than 64 KiB"),
         }
@@ -207,8 +280,22 @@ impl Failure {
 
 impl TlsFailure {
     fn of(error: &rustls::Error) -> Self {
-        use rustls::{CertificateError, Error, InvalidMessage};
+        use rustls::{AlertDescription as Alert, CertificateError, Error, InvalidMessage};
         match error {
+            Error::NoApplicationProtocol | Error::AlertReceived(Alert::NoApplicationProtocol) => Self::NoHttp2,
+            // A server's alerts about certificates are about ours.
+            Error::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::NoCertificate
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError,
+            ) => Self::ClientCertificate,
             // What looks like a TLS record of an unknown type is the `H` of an HTTP answer.
             Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::Plain,
             Error::InvalidCertificate(why) => match why {
@@ -222,11 +309,42 @@ impl TlsFailure {
     }
 }
 
-/// The media type of OTLP over HTTP.
+/// The media types of OTLP over HTTP.
 pub(super) const PROTOBUF: &str = "application/x-protobuf";
+pub(super) const JSON: &str = "application/json";
+
+/// `ExportMetricsServiceResponse` in JSON.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct JsonResponse {
+    partial_success: Option<JsonPartialSuccess>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct JsonPartialSuccess {
+    /// A string by the rules of proto3, a number by those of many receivers.
+    rejected_data_points: serde_json::Value,
+    error_message: Option<String>,
+}
+
+impl JsonResponse {
+    fn into_message(self) -> ExportMetricsServiceResponse {
+        let partial_success = self.partial_success.map(|partial| {
+            let rejected = &partial.rejected_data_points;
+            let rejected = rejected.as_i64().or_else(|| rejected.as_str()?.parse().ok());
+            ExportMetricsPartialSuccess {
+                rejected_data_points: rejected.unwrap_or(0),
+                error_message: partial.error_message.unwrap_or_default(),
+            }
+        });
+        ExportMetricsServiceResponse { partial_success }
+    }
+}
 
 /// The error body that OTLP asks for; receivers that are no Collector mostly send plain text.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
 struct RpcStatus {
     #[prost(int32, tag = "1")]
     code: i32,
@@ -241,18 +359,23 @@ pub(super) fn error_text(content_type: &str, body: &[u8], redactor: &Redactor) -
     {
         return redactor.show(status.message.as_bytes());
     }
+    if is(content_type, JSON)
+        && let Ok(status) = serde_json::from_slice::<RpcStatus>(body)
+        && !status.message.is_empty()
+    {
+        return redactor.show(status.message.as_bytes());
+    }
     redactor.show(body)
 }
 
 /// Whether a `Content-Type` names this media type, parameters aside.
-fn is(content_type: &str, media_type: &str) -> bool {
+pub(super) fn is(content_type: &str, media_type: &str) -> bool {
     content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::opentelemetry::proto::collector::metrics::v1::ExportMetricsPartialSuccess;
 
     fn success(content_type: &str, body: &[u8]) -> Answer {
         Answer::of_success(content_type, body, true, &Redactor::default())
@@ -279,6 +402,31 @@ mod tests {
     }
 
     #[test]
+    fn json_is_read_with_numbers_as_strings_or_not() {
+        let read = |body: &str| success("application/json; charset=utf-8", body.as_bytes());
+        let rejected = Answer::Partial { rejected: 3, message: "too old".into() };
+        assert_eq!(read(r#"{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"too old"}}"#), rejected);
+        assert_eq!(
+            read(r#"{"partialSuccess":{"errorMessage":"too old","rejectedDataPoints":3,"new":[]},"x":1}"#),
+            rejected
+        );
+        let remark = Answer::Partial { rejected: 0, message: "hint".into() };
+        assert_eq!(read(r#"{"partialSuccess":{"rejectedDataPoints":null,"errorMessage":"hint"}}"#), remark);
+        for accepted in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"partialSuccess":null}"#,
+            r#"{"partialSuccess":{}}"#,
+            "{",
+            r#"{"partialSuccess":{"rejectedDataPoints":"0"}}"#,
+        ] {
+            assert_eq!(read(accepted), Answer::Accepted, "{accepted}");
+        }
+    }
+
+    #[test]
     fn what_no_receiver_sends_is_no_success() {
         assert_eq!(success("text/html; charset=utf-8", b"<html>"), Answer::Failed(Failure::NotOtlp("an HTML page")));
         let cut_off = Answer::of_success("", &[0; 70_000], false, &Redactor::default());
@@ -293,6 +441,9 @@ mod tests {
         assert_eq!(error_text("text/plain", b"bad metric\n", &redactor), "bad metric");
         assert_eq!(error_text("text/plain", &status, &redactor), r"\u{8}\u{3}\u{12}\nbad metric");
         assert_eq!(error_text(PROTOBUF, b"not protobuf", &redactor), "not protobuf");
+        assert_eq!(error_text(JSON, br#"{"code":3,"message":"bad metric","details":[]}"#, &redactor), "bad metric");
+        assert_eq!(error_text(JSON, br#"{"message":"bad metric"}"#, &redactor), "bad metric");
+        assert_eq!(error_text(JSON, br#"{"error":"bad"}"#, &redactor), r#"{"error":"bad"}"#);
     }
 
     #[test]
@@ -306,5 +457,15 @@ mod tests {
         }
         assert_eq!(ErrorType::of_status(307), ErrorType::Redirect);
         assert_eq!(ErrorType::of_status(418), ErrorType::Other);
+    }
+
+    #[test]
+    fn every_error_type_belongs_to_http_or_grpc_or_both() {
+        let of = |protocol| ErrorType::ALL.iter().filter(|error| error.is_of(protocol)).count();
+        let both = ErrorType::ALL.iter().filter(|error| error.is_of(Protocol::Grpc) && error.is_of(Protocol::HttpJson));
+        let both: Vec<_> = both.map(|error| error.as_str()).collect();
+        assert_eq!(both, ["timeout", "connect", "closed", "request_too_large", "rejected", "_OTHER"]);
+        assert_eq!(of(Protocol::Grpc), both.len() + Code::ALL.len());
+        assert_eq!(of(Protocol::HttpProtobuf) + Code::ALL.len(), ErrorType::ALL.len());
     }
 }

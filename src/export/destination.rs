@@ -9,7 +9,8 @@ use super::{
     announce::Announcer,
     answer::{Answer, ErrorType, Failure},
     batch::{Batch, REQUEST_BYTES_MAX},
-    explain::{self, Facts},
+    explain,
+    grpc::Code,
     instruments::Instruments,
     progress::Progress,
     retry::{self, Delivered},
@@ -84,7 +85,7 @@ impl Destination {
             request_bytes_max: REQUEST_BYTES_MAX,
             not_before: None,
             pending: None,
-            url: explain::url(&settings.endpoint).into(),
+            url: explain::url(&settings.endpoint, settings.protocol).into(),
         };
         destination.pending = Some(destination.read(source));
         Ok(destination)
@@ -194,12 +195,7 @@ impl Destination {
     }
 
     fn judge(&self, answer: &Answer) -> Delivery {
-        let facts = Facts {
-            endpoint: &self.receiver.endpoint,
-            has_credentials: self.receiver.has_credentials,
-            gzip: self.receiver.gzip,
-            answer,
-        };
+        let facts = self.receiver.facts(answer);
         match (answer, answer.error_type()) {
             (Answer::Partial { rejected, .. }, _) => {
                 let (case, sentence) = explain::explain(&facts);
@@ -216,7 +212,11 @@ impl Destination {
 
 /// Whether the receiver may have taken what it gave no answer to.
 fn is_ambiguous(answer: &Answer) -> bool {
-    matches!(answer, Answer::Failed(Failure::Timeout(_) | Failure::Closed(_)))
+    match answer {
+        Answer::Failed(failure) => matches!(failure, Failure::Timeout(_) | Failure::Closed(_)),
+        Answer::RefusedGrpc { code, .. } => matches!(code, Code::Cancelled | Code::DeadlineExceeded),
+        _ => false,
+    }
 }
 
 impl Report {

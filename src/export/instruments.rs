@@ -56,7 +56,8 @@ impl Instruments {
         };
         // Failures are at 0 from the start, or `increase()` would miss the first of each kind.
         bound.exported.create(None);
-        ErrorType::ALL.iter().for_each(|error| bound.exported.create(Some(*error)));
+        let possible = ErrorType::ALL.iter().filter(|error| error.is_of(settings.protocol));
+        possible.for_each(|error| bound.exported.create(Some(*error)));
         bound.inflight.create(());
         bound.duration.create(None);
         bound

@@ -15,6 +15,8 @@ mod batch;
 mod destination;
 mod driver;
 mod explain;
+mod grpc;
+mod headers;
 mod instruments;
 mod process;
 mod progress;

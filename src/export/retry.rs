@@ -10,14 +10,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::answer::{Answer, Failure};
+use super::{
+    answer::{Answer, Failure},
+    grpc::Code,
+};
 
 /// The first pause is up to this long, later ones half as long again each time.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// The longest pause a receiver can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// How an export ended.
 #[derive(Debug)]
@@ -65,11 +68,24 @@ pub(super) async fn deliver<T>(
 
 /// `Some` if an export with this answer may be tried again, with the pause the receiver asked for.
 ///
-/// Statuses are those of the OTLP specification and no others; a timeout is none of them, because
-/// the receiver may still be at work on the request.
+/// Statuses and codes are those of the OTLP specification and no others; a timeout is none of them,
+/// because the receiver may still be at work on the request.
 pub(super) fn retryable(answer: &Answer) -> Option<Option<Duration>> {
     match answer {
         Answer::Refused { status: 429 | 502 | 503 | 504, retry_after, .. } => Some(*retry_after),
+        Answer::RefusedGrpc {
+            code:
+                Code::Cancelled
+                | Code::DeadlineExceeded
+                | Code::Aborted
+                | Code::OutOfRange
+                | Code::Unavailable
+                | Code::DataLoss,
+            retry_after,
+            ..
+        } => Some(*retry_after),
+        // Without a pause it means that the request is too large, or that a quota is used up.
+        Answer::RefusedGrpc { code: Code::ResourceExhausted, retry_after, .. } => retry_after.map(Some),
         Answer::Failed(
             Failure::Resolve(_)
             | Failure::ConnectionRefused
@@ -78,10 +94,13 @@ pub(super) fn retryable(answer: &Answer) -> Option<Option<Duration>> {
             | Failure::Closed(_),
         ) => Some(None),
         // A certificate does not become valid by asking again.
-        Answer::Failed(Failure::Tls(..) | Failure::Timeout(_) | Failure::NotHttp(_) | Failure::NotOtlp(_))
+        Answer::Failed(
+            Failure::Tls(..) | Failure::Timeout(_) | Failure::NotHttp(_) | Failure::NotOtlp(_) | Failure::TooLarge(_),
+        )
         | Answer::Accepted
         | Answer::Partial { .. }
-        | Answer::Refused { .. } => None,
+        | Answer::Refused { .. }
+        | Answer::RefusedGrpc { .. } => None,
     }
 }
 
@@ -164,11 +183,25 @@ mod tests {
             (Failure::Timeout(Duration::ZERO), false),
             (Failure::NotHttp(String::new()), false),
             (Failure::NotOtlp("an HTML page"), false),
+            (Failure::TooLarge(1), false),
         ];
         for (failure, again) in failures {
             let (delivered, _) =
                 run(Duration::from_secs(60), &[Answer::Failed(failure.clone()), Answer::Accepted]).await;
             assert_eq!(delivered.answer == Answer::Accepted, again, "{failure:?}");
+        }
+        for code in Code::ALL {
+            for retry_after in [None, Some(Duration::ZERO)] {
+                let refused = Answer::RefusedGrpc { code, retry_after, text: String::new() };
+                let (delivered, _) = run(Duration::from_secs(60), &[refused, Answer::Accepted]).await;
+                let again = match code {
+                    Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => true,
+                    Code::OutOfRange | Code::Unavailable | Code::DataLoss => true,
+                    Code::ResourceExhausted => retry_after.is_some(),
+                    _ => false,
+                };
+                assert_eq!(delivered.answer == Answer::Accepted, again, "{code:?} {retry_after:?}");
+            }
         }
         let partial = Answer::Partial { rejected: 1, message: String::new() };
         assert_eq!(run(Duration::from_secs(60), &[partial]).await.0.attempts, 1);

@@ -4,7 +4,10 @@
 //! VictoriaMetrics 1.145, Go's `net/http`, nginx.
 
 use super::Facts;
-use crate::export::answer::{Answer, Failure, TlsFailure};
+use crate::export::{
+    answer::{Answer, Failure, TlsFailure},
+    grpc::Code,
+};
 
 /// One row: when it applies and what to do then.
 pub(super) struct Case {
@@ -16,6 +19,10 @@ pub(super) struct Case {
 const PROMETHEUS: &str = "/api/v1/otlp/v1/metrics";
 const VICTORIA_METRICS: &str = "/opentelemetry/v1/metrics";
 const COLLECTOR: &str = "/v1/metrics";
+
+const SET_PROTOBUF: &str = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol)";
+const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY (or \
+                                  telemetry.client_certificate and telemetry.client_key)";
 
 const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS (or telemetry.headers)";
 
@@ -66,7 +73,31 @@ cases! {
          VictoriaMetrics at {VICTORIA_METRICS}: correct {}", f.setting()
     );
 
+    // gRPC at a port that has something else.
+    "grpc_prometheus": |f| f.is_grpc() && f.endpoint.port == 9090 && (is_no_grpc(f) || f.is_code(Code::Unimplemented)) =>
+        format!("Prometheus has no gRPC for OTLP: {SET_PROTOBUF} and {}", f.set_path(PROMETHEUS));
+    "grpc_http_port": |f| f.is_grpc() && f.endpoint.port == 4318 && (is_no_grpc(f) || f.is_code(Code::Unimplemented)) =>
+        format!("4318 is the port for OTLP over HTTP: {SET_PROTOBUF}, or, for gRPC, {}", f.set_port(4317, ""));
+    "grpc_unimplemented": |f| f.is_code(Code::Unimplemented) => format!(
+        "no OTLP receiver for metrics answers gRPC at this port; a Collector has it at 4317: correct {}, or \
+         {SET_PROTOBUF} if the port is for HTTP", f.setting()
+    );
+    "grpc_not_http2": |f| f.is_grpc() && matches!(f.failed(), Some(Failure::NotHttp(_))) => format!(
+        "this may be a port for HTTP/1.1 (gRPC mostly has 4317) or, with http://, a port that speaks TLS: correct {}, \
+         or {SET_PROTOBUF}", f.setting()
+    );
+    "grpc_no_alpn": |f| is_tls(f, TlsFailure::NoHttp2) => format!(
+        "the server does not agree to HTTP/2 (ALPN h2), which gRPC needs, so it, or a proxy in front of it, speaks \
+         HTTP/1.1: correct {}, or {SET_PROTOBUF}", f.setting()
+    );
+    "grpc_closed": |f| f.is_grpc() && !f.endpoint.tls && matches!(f.failed(), Some(Failure::Closed(_))) => format!(
+        "the receiver's log may say why; if the port is for HTTP/1.1, {SET_PROTOBUF}; if it speaks TLS, {}",
+        f.set_scheme(true)
+    );
+
     // 400 by what it says.
+    "json_unsupported": |f| f.is_json() && f.status() == 400 && f.says("json encoding isn't supported") =>
+        format!("VictoriaMetrics takes OTLP as protobuf only: {SET_PROTOBUF}");
     "plain_on_tls_port": |f| f.status() == 400 && f.says_any(&["HTTP request to an HTTPS server", "sent to HTTPS port"]) =>
         format!("this port speaks TLS: {}", f.set_scheme(true));
     "too_far_in_the_future": |f| f.status() == 400 && f.says("too far in the future") =>
@@ -77,23 +108,25 @@ cases! {
          set storage.tsdb.out_of_order_time_window in Prometheus";
     "out_of_bounds": |f| f.status() == 400 && f.says("out of bounds") =>
         "the points are too old for the receiver: the clock of this host is behind by an hour or more, set it";
+    "content_type_json": |f| f.is_json() && f.status() == 400 && f.says("unsupported content type") =>
+        format!("the receiver does not take application/json: {SET_PROTOBUF}");
     "content_type": |f| f.status() == 400 && f.says("unsupported content type") =>
         "we send application/x-protobuf, so a proxy on the way changes the header";
     "compression": |f| (f.status() == 415 || f.says("unsupported compression")) && f.gzip =>
         "the receiver takes no gzip: set OTEL_EXPORTER_OTLP_COMPRESSION=none (or telemetry.compression)";
     "truncated": |f| f.status() == 400 && f.says("unexpected EOF") =>
         "the request is over the receiver's size limit, or was cut on the way";
-    "bad_request": |f| f.status() == 400 =>
+    "bad_request": |f| f.status() == 400 || f.is_code(Code::InvalidArgument) =>
         "the receiver refused these points; they are counted as failed and the next export goes out as usual";
 
     // Access.
-    "credentials_missing": |f| matches!(f.status(), 401 | 403) && !f.has_credentials => format!(
+    "credentials_missing": |f| (is_unknown(f) || is_forbidden(f)) && !f.has_credentials => format!(
         "the receiver wants credentials and none are configured: set {HEADERS}, for example \
          Authorization=Bearer%20TOKEN"
     );
-    "credentials_wrong": |f| f.status() == 401 =>
+    "credentials_wrong": |f| is_unknown(f) =>
         format!("the receiver does not know the credentials it was sent: correct {HEADERS}");
-    "forbidden": |f| f.status() == 403 =>
+    "forbidden": |f| is_forbidden(f) =>
         format!("the credentials may not write here: correct {HEADERS} or the rights they have at the receiver");
     "proxy_credentials": |f| f.status() == 407 =>
         "a proxy on the way wants credentials of its own, which are not supported";
@@ -104,6 +137,13 @@ cases! {
          limit there";
     "too_large_gzip": |f| f.status() == 413 =>
         "the request is too large even with gzip: raise the limit of the receiver, or of the proxy in front of it";
+    "grpc_too_large": |f| f.is_code(Code::ResourceExhausted) && f.says("larger than max") =>
+        "the request is over the receiver's limit for a message, compressed or not: raise the limit there \
+         (max_recv_msg_size_mib of a Collector's gRPC receiver)";
+    "too_large_to_send": |f| matches!(f.failed(), Some(Failure::TooLarge(_))) =>
+        "there are more series, or longer names, than one request can hold: report this, as requests are cut long before";
+    "media_type_json": |f| f.is_json() && f.status() == 415 =>
+        format!("the receiver does not take OTLP as JSON: {SET_PROTOBUF}");
     "media_type": |f| f.status() == 415 =>
         "the receiver does not take OTLP as protobuf over HTTP: point to one that does";
 
@@ -111,37 +151,57 @@ cases! {
     "rate_limited": |f| f.status() == 429 =>
         "the receiver limits how much it takes; nothing is lost, raise OTEL_METRIC_EXPORT_INTERVAL (or \
          telemetry.interval) if it lasts";
+    "grpc_exhausted": |f| f.is_code(Code::ResourceExhausted) =>
+        "the receiver limits how much it takes; nothing is lost, raise OTEL_METRIC_EXPORT_INTERVAL (or \
+         telemetry.interval) if it lasts";
     "native_histograms": |f| f.status() == 500 && f.says("native histograms are disabled") =>
         "start Prometheus with --enable-feature=native-histograms, or export explicit buckets, the default";
     "proxy_without_receiver": |f| matches!(f.status(), 502 | 504) =>
         "a proxy answered that it cannot reach the receiver; nothing is lost, the next export carries everything";
+    "grpc_unavailable": |f| f.is_code(Code::Unavailable) =>
+        "the receiver is starting or overloaded, or a proxy cannot reach it; nothing is lost, the next export carries \
+         everything";
     "unavailable": |f| f.status() == 503 =>
         "the receiver is starting or overloaded; nothing is lost, the next export carries everything";
     "server_error": |f| f.status() >= 500 =>
         "an error inside the receiver: its own log says more; such requests are not repeated, the next export \
          carries everything";
+    "grpc_timeout": |f| f.is_code(Code::DeadlineExceeded) || f.is_code(Code::Cancelled) =>
+        "the receiver, or a proxy in front of it, gave up waiting; OTEL_EXPORTER_OTLP_TIMEOUT (or telemetry.timeout) \
+         sets how long to wait";
+    "grpc_error": |f| f.code().is_some() =>
+        "the receiver's own log says more; the next export carries everything";
     "refused": |f| f.status() != 0 =>
         format!("no OTLP receiver answers so; check that {} points to one", f.setting());
 
     // No answer.
-    "grpc_port": |f| f.endpoint.port == 4317 && matches!(f.failed(), Some(Failure::NotHttp(_) | Failure::Closed(_))) =>
-        format!("4317 is the port for gRPC; OTLP over HTTP has port 4318: {}", set_http_port(f));
+    "grpc_port": |f| !f.is_grpc() && f.endpoint.port == 4317 && matches!(f.failed(), Some(Failure::NotHttp(_) | Failure::Closed(_))) =>
+        format!(
+            "4317 is the port for gRPC: set OTEL_EXPORTER_OTLP_PROTOCOL=grpc (or telemetry.protocol), or, as OTLP over \
+             HTTP has port 4318, {}", f.set_port(4318, COLLECTOR)
+        );
     "not_http": |f| matches!(f.failed(), Some(Failure::NotHttp(_))) => format!(
         "this may be a gRPC port (OTLP over HTTP has 4318) or, with http://, a port that speaks TLS: correct {}",
         f.setting()
     );
-    "plain_port": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Plain, _))) =>
+    "plain_port": |f| is_tls(f, TlsFailure::Plain) =>
         format!("this port does not speak TLS: {}", f.set_scheme(false));
-    "untrusted": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Untrusted, _))) =>
+    "untrusted": |f| is_tls(f, TlsFailure::Untrusted) =>
         "its certificate is not signed by a known authority: set OTEL_EXPORTER_OTLP_CERTIFICATE (or \
          telemetry.certificate) \
          to the PEM file of the one that signed it";
-    "wrong_name": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::WrongName, _))) =>
+    "wrong_name": |f| is_tls(f, TlsFailure::WrongName) =>
         format!("its certificate is for another name: use that name in {}", f.setting());
-    "expired": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Expired, _))) =>
+    "expired": |f| is_tls(f, TlsFailure::Expired) =>
         "its certificate has expired: renew it, or check the clock of this host";
-    "tls": |f| matches!(f.failed(), Some(Failure::Tls(TlsFailure::Other, _))) =>
-        "the two sides found no common ground; a receiver that asks for client certificates is not supported";
+    "client_certificate_missing": |f| is_tls(f, TlsFailure::ClientCertificate) && !f.has_client_certificate =>
+        format!("the receiver asks for a client certificate and none is configured: set {CLIENT_CERTIFICATE}");
+    "client_certificate_refused": |f| is_tls(f, TlsFailure::ClientCertificate) => format!(
+        "the receiver does not accept our client certificate; it has to be valid and signed by an authority that the \
+         receiver trusts: correct {CLIENT_CERTIFICATE}"
+    );
+    "tls": |f| is_tls(f, TlsFailure::Other) =>
+        "the two sides found no common ground; some receivers also say so when they miss a client certificate";
     "connection_refused_default": |f| f.failed() == Some(&Failure::ConnectionRefused) && f.is_default() => format!(
         "no receiver is configured, so metrics go to the default address: set {} to yours, or \
          OTEL_METRICS_EXPORTER=none",
@@ -167,7 +227,7 @@ cases! {
     // Successes.
     "rejected": |f| matches!(f.answer, Answer::Partial { rejected: 1.., .. }) =>
         "the receiver's limits or its log say why; points left out are counted with error.type=rejected";
-    "remark": |f| f.status() == 0 => "nothing was left out";
+    "remark": |f| f.status() == 0 && f.code().is_none() => "nothing was left out";
 }
 
 fn is_wrong_path(facts: &Facts<'_>) -> bool {
@@ -179,7 +239,20 @@ fn is_data_error(facts: &Facts<'_>) -> bool {
     matches!(facts.status(), 400 | 500)
 }
 
-fn set_http_port(facts: &Facts<'_>) -> String {
-    let scheme = if facts.endpoint.tls { "https" } else { "http" };
-    facts.set(&format!("{scheme}://{}:4318{COLLECTOR}", facts.endpoint.host))
+/// Whether what is there does not look like gRPC at all.
+fn is_no_grpc(facts: &Facts<'_>) -> bool {
+    matches!(facts.failed(), Some(Failure::NotHttp(_) | Failure::NotOtlp(_) | Failure::Closed(_)))
+        || is_tls(facts, TlsFailure::NoHttp2)
+}
+
+fn is_tls(facts: &Facts<'_>, failure: TlsFailure) -> bool {
+    matches!(facts.failed(), Some(Failure::Tls(failed, _)) if *failed == failure)
+}
+
+fn is_unknown(facts: &Facts<'_>) -> bool {
+    facts.status() == 401 || facts.is_code(Code::Unauthenticated)
+}
+
+fn is_forbidden(facts: &Facts<'_>) -> bool {
+    facts.status() == 403 || facts.is_code(Code::PermissionDenied)
 }

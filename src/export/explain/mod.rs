@@ -5,15 +5,21 @@
 
 mod cases;
 
-use super::answer::{Answer, Failure};
-use crate::config::OtlpEndpoint;
+use super::{
+    answer::{Answer, Failure},
+    grpc::Code,
+};
+use crate::config::{OtlpEndpoint, Protocol};
 
 /// Everything a sentence may draw on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub(super) endpoint: &'a OtlpEndpoint,
+    pub(super) protocol: Protocol,
     /// Whether a header that looks like a credential was sent.
     pub(super) has_credentials: bool,
+    /// Whether there is a certificate to show when asked for one.
+    pub(super) has_client_certificate: bool,
     pub(super) gzip: bool,
     pub(super) answer: &'a Answer,
 }
@@ -30,7 +36,11 @@ pub(super) fn explain(facts: &Facts<'_>) -> (&'static str, String) {
 }
 
 /// Where metrics go, without a query: that may carry a credential.
-pub(super) fn url(endpoint: &OtlpEndpoint) -> String {
+pub(super) fn url(endpoint: &OtlpEndpoint, protocol: Protocol) -> String {
+    if protocol == Protocol::Grpc {
+        // The path is gRPC's own and was not configured.
+        return origin(endpoint);
+    }
     let (path, query) = match endpoint.target.split_once('?') {
         Some((path, _)) => (path, "?…"),
         None => (endpoint.target.as_str(), ""),
@@ -50,7 +60,8 @@ fn origin(endpoint: &OtlpEndpoint) -> String {
 
 /// What came back, as a clause.
 fn what(facts: &Facts<'_>) -> String {
-    let url = url(facts.endpoint);
+    let url = url(facts.endpoint, facts.protocol);
+    let http = if facts.is_grpc() { "HTTP/2" } else { "HTTP/1.1" };
     let OtlpEndpoint { host, port, .. } = facts.endpoint;
     match facts.answer {
         Answer::Accepted => format!("{url} took all points"),
@@ -61,6 +72,8 @@ fn what(facts: &Facts<'_>) -> String {
         }
         Answer::Refused { status, text, .. } if text.is_empty() => format!("{url} answered {status}"),
         Answer::Refused { status, text, .. } => format!("{url} answered {status} {text:?}"),
+        Answer::RefusedGrpc { code, text, .. } if text.is_empty() => format!("{url} answered {}", code.as_str()),
+        Answer::RefusedGrpc { code, text, .. } => format!("{url} answered {} {text:?}", code.as_str()),
         Answer::Failed(failure) => match failure {
             Failure::Resolve(why) => format!("the name {host} has no address ({why})"),
             Failure::ConnectionRefused => format!("{host} refused the connection to port {port}"),
@@ -69,8 +82,11 @@ fn what(facts: &Facts<'_>) -> String {
             Failure::Tls(_, why) => format!("no TLS connection to {host}:{port} ({why})"),
             Failure::Timeout(limit) => format!("{url} did not answer within {limit:?}"),
             Failure::Closed(why) => format!("{url} closed the connection without an answer ({why})"),
-            Failure::NotHttp(why) => format!("what {host}:{port} sent is not HTTP/1.1 ({why})"),
+            Failure::NotHttp(why) => format!("what {host}:{port} sent is not {http} ({why})"),
             Failure::NotOtlp(what) => format!("{url} answered with {what}"),
+            Failure::TooLarge(bytes) => {
+                format!("a request of {bytes} bytes was not sent to {url}, as OTLP allows 64 MiB")
+            }
         },
     }
 }
@@ -78,6 +94,22 @@ fn what(facts: &Facts<'_>) -> String {
 impl Facts<'_> {
     fn status(&self) -> u16 {
         if let Answer::Refused { status, .. } = self.answer { *status } else { 0 }
+    }
+
+    fn is_grpc(&self) -> bool {
+        self.protocol == Protocol::Grpc
+    }
+
+    fn is_json(&self) -> bool {
+        self.protocol == Protocol::HttpJson
+    }
+
+    fn code(&self) -> Option<Code> {
+        if let Answer::RefusedGrpc { code, .. } = self.answer { Some(*code) } else { None }
+    }
+
+    fn is_code(&self, code: Code) -> bool {
+        self.code() == Some(code)
     }
 
     fn is_redirect(&self) -> bool {
@@ -90,7 +122,7 @@ impl Facts<'_> {
 
     /// Whether the error text has `part` in it.
     fn says(&self, part: &str) -> bool {
-        matches!(self.answer, Answer::Refused { text, .. } if text.contains(part))
+        matches!(self.answer, Answer::Refused { text, .. } | Answer::RefusedGrpc { text, .. } if text.contains(part))
     }
 
     fn says_any(&self, parts: &[&str]) -> bool {
@@ -135,7 +167,14 @@ impl Facts<'_> {
         // A default port left out would silently become that of the other scheme, so it is written.
         let scheme = if tls { "https" } else { "http" };
         let OtlpEndpoint { host, port, .. } = self.endpoint;
-        self.set(&format!("{scheme}://{host}:{port}{}", self.path()))
+        let path = if self.is_grpc() { "" } else { self.path() };
+        self.set(&format!("{scheme}://{host}:{port}{path}"))
+    }
+
+    /// "set NAME=…" with another port, and the path that goes with it.
+    fn set_port(&self, port: u16, path: &str) -> String {
+        let scheme = if self.endpoint.tls { "https" } else { "http" };
+        self.set(&format!("{scheme}://{}:{port}{path}", self.endpoint.host))
     }
 
     fn set(&self, url: &str) -> String {
@@ -146,6 +185,8 @@ impl Facts<'_> {
             return format!("set {source}={base}");
         }
         match source {
+            // Without a path, as gRPC has it, a base is the whole address.
+            "OTEL_EXPORTER_OTLP_ENDPOINT" if has_no_path(url) => format!("set {source}={url}"),
             // A base cannot name a path that does not end in `/v1/metrics`.
             "OTEL_EXPORTER_OTLP_ENDPOINT" => format!("set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}"),
             _ if self.is_default() => format!("set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT={url}"),
@@ -153,6 +194,10 @@ impl Facts<'_> {
             _ => format!("set {source}={url}"),
         }
     }
+}
+
+fn has_no_path(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'))
 }
 
 #[cfg(test)]

@@ -15,14 +15,35 @@ struct Row {
     url: &'static str,
     source: &'static str,
     answer: Answer,
+    protocol: Protocol,
     credentials: bool,
+    client_certificate: bool,
     gzip: bool,
     /// The sentence ends so.
     advice: &'static str,
 }
 
 fn row(case: &'static str, url: &'static str, answer: Answer, advice: &'static str) -> Row {
-    Row { case, url, source: METRICS, answer, credentials: false, gzip: false, advice }
+    let protocol = Protocol::HttpProtobuf;
+    Row {
+        case,
+        url,
+        source: METRICS,
+        answer,
+        protocol,
+        credentials: false,
+        client_certificate: false,
+        gzip: false,
+        advice,
+    }
+}
+
+fn grpc(case: &'static str, url: &'static str, answer: Answer, advice: &'static str) -> Row {
+    Row { protocol: Protocol::Grpc, ..row(case, url, answer, advice) }
+}
+
+fn json(case: &'static str, url: &'static str, answer: Answer, advice: &'static str) -> Row {
+    Row { protocol: Protocol::HttpJson, ..row(case, url, answer, advice) }
 }
 
 impl Row {
@@ -34,6 +55,10 @@ impl Row {
         Self { credentials: true, ..self }
     }
 
+    fn client_certificate(self) -> Self {
+        Self { client_certificate: true, ..self }
+    }
+
     fn gzip(self) -> Self {
         Self { gzip: true, ..self }
     }
@@ -41,6 +66,10 @@ impl Row {
 
 fn refused(status: u16, text: &str) -> Answer {
     Answer::Refused { status, location: None, retry_after: None, text: text.into() }
+}
+
+fn code(code: Code, text: &str) -> Answer {
+    Answer::RefusedGrpc { code, retry_after: None, text: text.into() }
 }
 
 fn redirect(status: u16, location: &str) -> Answer {
@@ -60,6 +89,11 @@ fn endpoint(url: &str, source: &str) -> OtlpEndpoint {
         None => (authority, if tls { 443 } else { 80 }),
     };
     OtlpEndpoint { tls, host: host.into(), port, target: format!("/{path}"), source: source.into() }
+}
+
+fn facts<'a>(endpoint: &'a OtlpEndpoint, answer: &'a Answer) -> Facts<'a> {
+    let protocol = Protocol::HttpProtobuf;
+    Facts { endpoint, protocol, has_credentials: false, has_client_certificate: false, gzip: false, answer }
 }
 
 #[rustfmt::skip]
@@ -118,6 +152,12 @@ fn refusals() -> Vec<Row> {
             "set OTEL_EXPORTER_OTLP_COMPRESSION=none (or telemetry.compression)").gzip(),
         row("compression", url, refused(415, ""), "set OTEL_EXPORTER_OTLP_COMPRESSION=none (or telemetry.compression)").gzip(),
         row("truncated", url, refused(400, "unexpected EOF"), "or was cut on the way"),
+        json("json_unsupported", "http://vm:8428/opentelemetry/v1/metrics",
+            refused(400, "json encoding isn't supported for opentelemetry format. Use protobuf encoding"),
+            "protobuf only: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol)"),
+        json("content_type_json", url, refused(400, "unsupported content type: application/json"),
+            "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol)"),
+        json("media_type_json", url, refused(415, ""), "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol)"),
         row("bad_request", url, refused(400, "proto: wrong wireType"), "the next export goes out as usual"),
         row("credentials_missing", url, refused(401, "no token"),
             "set OTEL_EXPORTER_OTLP_HEADERS (or telemetry.headers), for example Authorization=Bearer%20TOKEN"),
@@ -146,7 +186,7 @@ fn failures() -> Vec<Row> {
     let closed = || Answer::Failed(Failure::Closed("connection reset".into()));
     vec![
         row("grpc_port", "http://c:4317/v1/metrics", not_http(),
-            "OTLP over HTTP has port 4318: set OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318").source(BASE),
+            "or, as OTLP over HTTP has port 4318, set OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318").source(BASE),
         row("grpc_port", "http://c:4317/", closed(), "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://c:4318/v1/metrics"),
         row("not_http", "http://c:4320/v1/metrics", not_http(), "a port that speaks TLS: correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
         row("plain_port", "https://c:4318/v1/metrics", tls(TlsFailure::Plain),
@@ -155,7 +195,12 @@ fn failures() -> Vec<Row> {
         row("untrusted", "https://c/v1/metrics", tls(TlsFailure::Untrusted), "to the PEM file of the one that signed it"),
         row("wrong_name", "https://c/v1/metrics", tls(TlsFailure::WrongName), "use that name in OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
         row("expired", "https://c/v1/metrics", tls(TlsFailure::Expired), "or check the clock of this host"),
-        row("tls", "https://c/v1/metrics", tls(TlsFailure::Other), "asks for client certificates is not supported"),
+        row("client_certificate_missing", "https://c/v1/metrics", tls(TlsFailure::ClientCertificate),
+            "none is configured: set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY (or telemetry.client_certificate and telemetry.client_key)"),
+        row("client_certificate_refused", "https://c/v1/metrics", tls(TlsFailure::ClientCertificate),
+            "correct OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY (or telemetry.client_certificate and telemetry.client_key)").client_certificate(),
+        row("tls", "https://c/v1/metrics", tls(TlsFailure::Other), "when they miss a client certificate"),
+        row("too_large_to_send", url, Answer::Failed(Failure::TooLarge(70_000_000)), "as requests are cut long before"),
         row("connection_refused_default", "http://localhost:4318/v1/metrics", Answer::Failed(Failure::ConnectionRefused),
             "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT (or telemetry.endpoint) to yours, or OTEL_METRICS_EXPORTER=none").source("default"),
         row("path_prometheus", "http://localhost:9090/v1/metrics", refused(404, NOT_FOUND),
@@ -175,13 +220,75 @@ fn failures() -> Vec<Row> {
     ]
 }
 
+#[rustfmt::skip]
+fn grpc_answers() -> Vec<Row> {
+    let url = "http://c:4317/";
+    let not_http = || Answer::Failed(Failure::NotHttp("frame with invalid size".into()));
+    let closed = || Answer::Failed(Failure::Closed("broken pipe".into()));
+    let not_grpc = || Answer::Failed(Failure::NotOtlp("something that is not gRPC"));
+    vec![
+        grpc("grpc_prometheus", "http://p:9090/", not_http(),
+            "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol) and set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://p:9090/api/v1/otlp/v1/metrics"),
+        grpc("grpc_prometheus", "http://p:9090/", code(Code::Unimplemented, "HTTP 404: 404 page not found"),
+            "and set OTEL_EXPORTER_OTLP_ENDPOINT=http://p:9090/api/v1/otlp").source(BASE),
+        grpc("grpc_http_port", "http://c:4318/", not_http(),
+            "4318 is the port for OTLP over HTTP: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol), or, for gRPC, set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://c:4317"),
+        grpc("grpc_http_port", "http://c:4318/", closed(), "set OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4317").source(BASE),
+        grpc("grpc_http_port", "http://c:4318/", not_grpc(), r#"set telemetry.endpoint = "http://c:4317""#).source("telemetry.endpoint"),
+        grpc("grpc_http_port", "https://c:4318/", tls(TlsFailure::NoHttp2), "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=https://c:4317"),
+        grpc("grpc_unimplemented", url, code(Code::Unimplemented, "unknown service"),
+            "correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol) if the port is for HTTP"),
+        grpc("grpc_not_http2", url, not_http(),
+            "correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol)"),
+        grpc("grpc_no_alpn", "https://c/", tls(TlsFailure::NoHttp2),
+            "correct OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf (or telemetry.protocol)"),
+        grpc("grpc_closed", url, closed(), "if it speaks TLS, set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=https://c:4317"),
+        grpc("closed_tls", "https://c:4317/", closed(), "the receiver's log may say why"),
+        grpc("plain_port", "https://c:4317/", tls(TlsFailure::Plain),
+            "this port does not speak TLS: set OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4317").source(BASE),
+        grpc("not_otlp", url, Answer::Failed(Failure::NotOtlp("no gRPC status")), "points to something else"),
+        grpc("bad_request", url, code(Code::InvalidArgument, "bad"), "the next export goes out as usual"),
+        grpc("credentials_missing", url, code(Code::Unauthenticated, "no token"), "for example Authorization=Bearer%20TOKEN"),
+        grpc("credentials_missing", url, code(Code::PermissionDenied, ""), "for example Authorization=Bearer%20TOKEN"),
+        grpc("credentials_wrong", url, code(Code::Unauthenticated, ""), "correct OTEL_EXPORTER_OTLP_HEADERS (or telemetry.headers)").credentials(),
+        grpc("forbidden", url, code(Code::PermissionDenied, ""), "or the rights they have at the receiver").credentials(),
+        grpc("grpc_too_large", url, code(Code::ResourceExhausted, "grpc: received message larger than max (4194305 vs. 4194304)"),
+            "(max_recv_msg_size_mib of a Collector's gRPC receiver)"),
+        grpc("grpc_exhausted", url, code(Code::ResourceExhausted, "quota"), "raise OTEL_METRIC_EXPORT_INTERVAL (or telemetry.interval) if it lasts"),
+        grpc("grpc_unavailable", url, code(Code::Unavailable, "HTTP 502"), "the next export carries everything"),
+        grpc("grpc_timeout", url, code(Code::DeadlineExceeded, ""), "sets how long to wait"),
+        grpc("grpc_timeout", url, code(Code::Cancelled, ""), "sets how long to wait"),
+        grpc("grpc_error", url, code(Code::Internal, "boom"), "the receiver's own log says more; the next export carries everything"),
+    ]
+}
+
+#[test]
+fn every_grpc_code_is_explained() {
+    for code_ in Code::ALL {
+        for port in ["4317", "4318", "9090"] {
+            let endpoint = endpoint(&format!("http://h:{port}/"), BASE);
+            let answer = code(code_, "");
+            let facts = Facts { protocol: Protocol::Grpc, ..facts(&endpoint, &answer) };
+            let (case, sentence) = explain(&facts);
+            assert_ne!(case, "unknown", "{sentence}");
+            assert!(sentence.starts_with(&format!("http://h:{port} answered {}: ", code_.as_str())), "{sentence}");
+        }
+    }
+}
+
 #[test]
 fn every_answer_has_its_advice_and_every_case_an_answer() {
     let mut seen = HashSet::new();
-    for row in paths().into_iter().chain(refusals()).chain(failures()) {
+    for row in paths().into_iter().chain(refusals()).chain(failures()).chain(grpc_answers()) {
         let endpoint = endpoint(row.url, row.source);
-        let facts =
-            Facts { endpoint: &endpoint, has_credentials: row.credentials, gzip: row.gzip, answer: &row.answer };
+        let facts = Facts {
+            endpoint: &endpoint,
+            protocol: row.protocol,
+            has_credentials: row.credentials,
+            has_client_certificate: row.client_certificate,
+            gzip: row.gzip,
+            answer: &row.answer,
+        };
         let (case, sentence) = explain(&facts);
         assert_eq!(case, row.case, "{sentence}");
         assert!(sentence.ends_with(row.advice), "{case}: {sentence:?} does not end with {:?}", row.advice);
@@ -200,7 +307,7 @@ fn every_possible_answer_is_explained() {
         for path in ["/", "/v1/metrics", "/api/v1/otlp/v1/metrics", "/api/v2/otlp/v1/metrics/"] {
             let endpoint = endpoint(&format!("http://h{path}"), "OTEL_EXPORTER_OTLP_ENDPOINT");
             let answer = refused(status, "");
-            let facts = Facts { endpoint: &endpoint, has_credentials: true, gzip: false, answer: &answer };
+            let facts = Facts { has_credentials: true, ..facts(&endpoint, &answer) };
             let (case, sentence) = explain(&facts);
             assert_ne!(case, "unknown", "{sentence}");
             assert!(sentence.contains(&status.to_string()), "{sentence}");
@@ -212,7 +319,7 @@ fn every_possible_answer_is_explained() {
 fn what_came_back_is_quoted() {
     let sentence = |answer: Answer| {
         let endpoint = endpoint("http://p:9090/otlp?token=s3cr3t", METRICS);
-        explain(&Facts { endpoint: &endpoint, has_credentials: false, gzip: false, answer: &answer }).1
+        explain(&facts(&endpoint, &answer)).1
     };
     let not_found = sentence(refused(404, NOT_FOUND));
     assert!(not_found.starts_with(r#"http://p:9090/otlp?… answered 404 "404 page not found": "#), "{not_found}");
@@ -225,7 +332,8 @@ fn what_came_back_is_quoted() {
 
 #[test]
 fn urls_leave_out_the_scheme_s_own_port_and_the_query() {
-    let shown = |text| url(&endpoint(text, "test"));
+    let shown = |text| url(&endpoint(text, "test"), Protocol::HttpProtobuf);
+    assert_eq!(url(&endpoint("http://h:4317/any?key=1", "test"), Protocol::Grpc), "http://h:4317");
     assert_eq!(shown("http://h/v1/metrics"), "http://h/v1/metrics");
     assert_eq!(shown("https://h/?key=1"), "https://h/?…");
     assert_eq!(shown("https://[::1]:4318/v1/metrics"), "https://[::1]:4318/v1/metrics");
