@@ -28,7 +28,7 @@ use self::{
     head::Head,
     rules::{Submitted, Verdict},
 };
-pub(crate) use self::{faults::Fault, head::Labels, rules::Version};
+pub(crate) use self::{faults::Fault, head::Labels, rules::Version, strict::check as check_message};
 
 /// Where Prometheus receives OTLP.
 const PATH: &str = "/api/v1/otlp/v1/metrics";
