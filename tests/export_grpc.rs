@@ -192,30 +192,44 @@ fn every_answer_has_its_delivery_its_retries_and_its_sentence() {
     }
 }
 
-/// Faults of a connection, each on a fresh one and on one that was used before.
-#[test]
-fn what_befalls_a_connection_is_retried_at_once_where_it_was_used_before() {
-    for fault in [
+fn connection_faults() -> [Fault; 4] {
+    [
         Fault::Close,
         Fault::Reset(Reason::REFUSED_STREAM),
         Fault::Abort(Reason::NO_ERROR),
         Fault::Abort(Reason::ENHANCE_YOUR_CALM),
-        Fault::http(503, "text/plain", "no healthy upstream"),
-        Fault::status(14, "starting"),
-        Fault::Reset(Reason::CANCEL),
-    ] {
+    ]
+}
+
+#[test]
+fn a_fresh_connection_that_fails_is_tried_again_after_a_pause() {
+    let answers =
+        [Fault::http(503, "text/plain", "no upstream"), Fault::status(14, "starting"), Fault::Reset(Reason::CANCEL)];
+    for fault in connection_faults().into_iter().chain(answers) {
         let (receiver, registry, mut telemetry) = start();
-        telemetry.destinations[0].interval = Duration::from_secs(4);
+        telemetry.destinations[0].interval = Duration::from_secs(20);
         receiver.script([fault.clone()]);
         let running = Running::start(&registry, &telemetry);
         let report = running.report();
-        assert_eq!((report.attempts, &report.delivery), (2, &Delivery::Accepted), "{fault:?} on a fresh connection");
-        receiver.script([fault.clone()]);
-        let report = running.report();
         running.stop();
-        let answered = matches!(fault, Fault::Answer { .. } | Fault::Reset(Reason::CANCEL));
-        let attempts = if answered { 2 } else { 1 };
-        assert_eq!((report.attempts, &report.delivery), (attempts, &Delivery::Accepted), "{fault:?} on a reused one");
+        assert_eq!((report.attempts, &report.delivery), (2, &Delivery::Accepted), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_used_connection_that_fails_is_replaced_at_once() {
+    for fault in connection_faults() {
+        let (receiver, registry, mut telemetry) = start();
+        telemetry.destinations[0].interval = Duration::from_millis(200);
+        let running = Running::start(&registry, &telemetry);
+        receiver.wait_for_calls(1);
+        receiver.script([fault.clone()]);
+        receiver.wait_for_connections(2);
+        let (_, reports, _) = running.stop();
+        let one_attempt = |report: &Report| report.attempts == 1 && report.delivery == Delivery::Accepted;
+        assert!(reports.len() >= 2 && reports.iter().all(one_attempt), "{fault:?}: {reports:#?}");
+        // The call that failed, and the same again, are one export.
+        assert_eq!(receiver.calls().len(), reports.len() + 1, "{fault:?}");
     }
 }
 
@@ -230,7 +244,8 @@ fn a_connection_that_goes_away_costs_nothing() {
     }
     let (_, _, log) = running.stop();
     assert_eq!(log.len(), 1, "{log:#?}");
-    assert_eq!(receiver.connections(), 4);
+    // A call may come between the answer and the GOAWAY.
+    assert!((2..=4).contains(&receiver.connections()));
 }
 
 #[test]

@@ -17,6 +17,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Error, Origin, Tls};
 
+/// How much of what lies before a server's last words is read through for them.
+const UNREAD_CHUNKS_MAX: usize = 256;
+
 /// What TLS failed of after the handshake. In TLS 1.3 a server refuses a client's certificate only
 /// then, and the layers above do not keep an error that says so.
 #[derive(Debug, Clone, Default)]
@@ -80,14 +83,23 @@ impl Stream {
         self.refusal.clone()
     }
 
-    /// Notes why TLS failed. When writing fails, the reason may lie unread in the socket: a server
-    /// that refuses us says so and hangs up.
+    /// Notes why TLS failed. When writing fails, the reason may lie unread in the socket, as a server
+    /// that refuses us says so and hangs up. The runtime may not know yet that there is something to
+    /// read; but a socket that cannot be written to any more always has its end to be read.
     fn heard<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let (Socket::Tls(stream), Poll::Ready(Err(error))) = (&mut self.socket, &result) {
-            self.refusal.hear(error);
-            let mut unread = [0; 512];
-            if let Poll::Ready(Err(error)) = Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut unread)) {
-                self.refusal.hear(&error);
+        let (Socket::Tls(stream), Poll::Ready(Err(error))) = (&mut self.socket, &result) else { return result };
+        self.refusal.hear(error);
+        let mut chunk = [0; 1024];
+        for _ in 0..UNREAD_CHUNKS_MAX {
+            let mut unread = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut *stream).poll_read(cx, &mut unread) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if unread.filled().is_empty() => break,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    self.refusal.hear(&error);
+                    break;
+                }
             }
         }
         result

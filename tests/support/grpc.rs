@@ -226,6 +226,12 @@ impl GrpcReceiver {
         self.wait(&format!("{count} calls"), |state| (state.calls.len() >= count).then(|| state.calls.clone()))
     }
 
+    /// Waits until a call has come on so many connections.
+    pub(crate) fn wait_for_connections(&self, count: usize) {
+        let connections = |state: &State| state.calls.last().map_or(0, |call| call.connection + 1);
+        self.wait(&format!("{count} connections"), |state| (connections(state) >= count).then_some(()));
+    }
+
     /// How much of [`Fault::Endless`] was sent before the client had enough; waits for it.
     pub(crate) fn endless_bytes(&self) -> u64 {
         self.wait("the end of an endless answer", |state| (state.endless_bytes > 0).then_some(state.endless_bytes))
@@ -261,11 +267,11 @@ impl Shared {
     }
 }
 
-/// What a call does to its connection.
+/// What a call does to its connection. The call is held until then, as it would be reset otherwise.
 enum Command {
     GoAway,
-    Abort(Reason),
-    Close,
+    Abort(Reason, SendResponse<Bytes>),
+    Close(SendResponse<Bytes>),
 }
 
 async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
@@ -300,8 +306,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Arc<Shared>
             }
             Some(command) = commands.recv() => match command {
                 Command::GoAway => connection.graceful_shutdown(),
-                Command::Abort(reason) => return abort(connection, reason).await,
-                Command::Close => return,
+                Command::Abort(reason, _respond) => return abort(connection, reason).await,
+                Command::Close(respond) => {
+                    drop(connection);
+                    return drop(respond);
+                }
             },
         }
     }
@@ -354,8 +363,8 @@ async fn treat(
         }
         Some(Fault::Answer { status, head, body, trailers }) => answer(&mut respond, status, head, body, trailers),
         Some(Fault::Reset(reason)) => respond.send_reset(reason),
-        Some(Fault::Abort(reason)) => drop(commands.send(Command::Abort(reason))),
-        Some(Fault::Close) => drop(commands.send(Command::Close)),
+        Some(Fault::Abort(reason)) => drop(commands.send(Command::Abort(reason, respond))),
+        Some(Fault::Close) => drop(commands.send(Command::Close(respond))),
         Some(Fault::Hang) => {
             shared.changed.notify_all();
             let _gone = poll_fn(|cx| respond.poll_reset(cx)).await.is_err();
