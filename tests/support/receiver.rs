@@ -23,12 +23,14 @@ use std::{
 
 use tollgate::proto::opentelemetry::proto::collector::metrics::v1::ExportMetricsServiceRequest;
 
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
+pub(crate) use self::strict::check as check_message;
 use self::{
     door::Door,
     head::Head,
     rules::{Submitted, Verdict},
 };
-pub(crate) use self::{faults::Fault, head::Labels, rules::Version, strict::check as check_message};
+pub(crate) use self::{faults::Fault, head::Labels, rules::Version};
 
 /// Where Prometheus receives OTLP.
 const PATH: &str = "/api/v1/otlp/v1/metrics";
