@@ -72,7 +72,7 @@ const HELP: &str = "\
 Options, as NAME=value arguments after `--` or as environment variables:
   SECONDS=60         of load with the receiver in trouble, and as many with it well
   PAIRS=10           slices that this is cut into
-  RATE=2500          requests per second; half of them stream
+  RATE=3500          requests per second; half of them stream
   CONNECTIONS=4      of the client
   TOLLGATE=target/release/tollgate
   GATEWAY_CORE=0     the gateway runs here
@@ -121,7 +121,7 @@ fn bench(arguments: &[String]) -> Result<ExitCode, String> {
     let options = Options {
         seconds: given.number("SECONDS", &60.0)?,
         pairs: given.number("PAIRS", &10)?,
-        rate: given.number("RATE", &2_500.0)?,
+        rate: given.number("RATE", &3_500.0)?,
         connections: given.number("CONNECTIONS", &4)?,
         tollgate: given.text("TOLLGATE", BUILT).into(),
         gateway_core: given.number("GATEWAY_CORE", &0)?,
