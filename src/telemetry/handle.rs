@@ -2,7 +2,7 @@
 //!
 //! A handle keeps its series alive; when the last one is dropped, as after a reload, they end.
 
-use std::{marker::PhantomData, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{marker::PhantomData, time::Duration};
 
 use super::{attribute::Dimension, clock::saturating_nanos, registry::Family, sync::Arc};
 
@@ -17,12 +17,12 @@ impl<D: Dimension> Counter<D> {
     /// Adds `amount` to the series of `of`.
     #[inline]
     pub fn add(&self, of: D, amount: u64) {
-        self.family.cell(of.index()).value.fetch_add(amount, Relaxed);
+        self.family.cell(of.index()).add(amount);
     }
 
-    /// Raises the series to `total`, for sums that the kernel keeps.
+    /// Raises the series to `total`, for sums that the kernel keeps; such a series is never added to.
     pub fn observe(&self, of: D, total: u64) {
-        self.family.cell(of.index()).value.fetch_max(total, Relaxed);
+        self.family.cell(of.index()).raise(total);
     }
 
     /// Makes the series exist at 0, so that a receiver sees its first increment.
@@ -43,13 +43,13 @@ impl<D: Dimension> UpDownCounter<D> {
     #[inline]
     pub fn enter(&self, of: D) -> ActiveGuard {
         let index = of.index();
-        self.family.cell(index).value.fetch_add(1, Relaxed);
+        self.family.cell(index).add(1);
         ActiveGuard { family: Arc::clone(&self.family), index }
     }
 
-    /// Sets an observed value.
+    /// Sets an observed value; such a series is never entered.
     pub fn observe(&self, of: D, value: i64) {
-        self.family.cell(of.index()).value.store(value.cast_unsigned(), Relaxed);
+        self.family.cell(of.index()).set(value.cast_unsigned());
     }
 
     /// Makes the series exist at 0.
@@ -67,7 +67,7 @@ pub struct ActiveGuard {
 
 impl Drop for ActiveGuard {
     fn drop(&mut self) {
-        self.family.cell(self.index).value.fetch_sub(1, Relaxed);
+        self.family.cell(self.index).add(1_u64.wrapping_neg());
     }
 }
 
@@ -81,7 +81,7 @@ pub struct Gauge<D = ()> {
 impl<D: Dimension> Gauge<D> {
     /// Sets the present value, in recorded units.
     pub fn set(&self, of: D, value: i64) {
-        self.family.cell(of.index()).value.store(value.cast_unsigned(), Relaxed);
+        self.family.cell(of.index()).set(value.cast_unsigned());
     }
 }
 
@@ -96,12 +96,7 @@ impl<D: Dimension> Histogram<D> {
     /// Records one value in recorded units.
     #[inline]
     pub fn record(&self, of: D, value: u64) {
-        let cell = self.family.cell(of.index());
-        let bucket = self.family.bucket_of(value);
-        if let Some(bucket) = cell.buckets.get(bucket) {
-            bucket.fetch_add(1, Relaxed);
-            cell.value.fetch_add(value, Relaxed);
-        }
+        self.family.cell(of.index()).record(self.family.bucket_of(value), value);
     }
 
     /// Records a duration of a metric that is declared in seconds.
