@@ -1,9 +1,9 @@
 """Decodes OTLP metric exports with OpenTelemetry's own messages.
 
 Reads serialized ExportMetricsServiceRequests from standard input, each behind its length (four
-bytes, big end first), and prints each as one line of JSON: names as in the .proto file, 64-bit
-integers as strings. Ends with an error at a field that the messages do not know, anywhere, and at
-bytes that encoding the message again does not give back.
+bytes, big end first), and prints each as one line of OTLP JSON: names in camel case, 64-bit
+integers as strings, enums as numbers. Ends with an error at a field that the messages do not know,
+anywhere, and at a message that takes another number of bytes when it is encoded again.
 """
 
 import json
@@ -29,10 +29,10 @@ def decode(body: bytes) -> dict:
     request = ExportMetricsServiceRequest.FromString(body)
     if unknown := unknown_fields(request, "request"):
         sys.exit("unknown fields: " + ", ".join(unknown))
-    # Fields may come in any order, so not the bytes are compared but how many there are.
+    # Fields may come in any order: that is why the bytes themselves are not compared.
     if request.ByteSize() != len(body):
         sys.exit(f"{len(body)} bytes came, encoding what they say takes {request.ByteSize()}")
-    return MessageToDict(request, preserving_proto_field_name=True, use_integers_for_enums=True)
+    return MessageToDict(request, use_integers_for_enums=True)
 
 
 def main() -> None:

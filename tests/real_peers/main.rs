@@ -8,12 +8,23 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "and by printing")]
 #![expect(unreachable_pub, reason = "nothing outside of this crate could reach it")]
 
+mod collector;
+mod environment;
 mod http;
 mod peers;
+mod points;
 mod process;
 mod prometheus;
+mod python;
+mod receiver;
+mod receivers;
+#[path = "../support"]
+mod strict {
+    pub(crate) mod receiver;
+}
+mod victoria_metrics;
 
-use peers::{Chats, Llama, Peers, Seen, Tollgate};
+use peers::{Chats, LLAMA, Llama, OPENAI, PROMETHEUS, Seen, Tollgate, peers};
 use process::eventually;
 use prometheus::Prometheus;
 
@@ -38,19 +49,6 @@ const ROUTE: &str = "http_route";
 
 /// Name and key.
 const TEAM_A: (&str, &str) = ("team-a", "tg-client-key-of-team-a-for-the-tests");
-
-/// The peers, or the reason to leave a test out.
-fn peers() -> Option<Peers> {
-    match Peers::find() {
-        Ok(peers) => Some(peers),
-        Err(why) => {
-            let required = std::env::var_os("TOLLGATE_PEERS").is_some_and(|mode| mode == "required");
-            assert!(!required, "{why}");
-            println!("left out: {why}");
-            None
-        }
-    }
-}
 
 /// The environment in which the other gateway's metrics never arrived, but for the interval.
 fn reported_environment<'a>(endpoint: &'a str, interval: &'a str) -> [(&'a str, &'a str); 6] {
@@ -77,16 +75,16 @@ fn select(name: &str, labels: &[(&str, &str)]) -> String {
 /// know them. Apart from those, the token counters can be compared to the last token.
 #[test]
 fn two_hundred_chats_add_up() {
-    let Some(peers) = peers() else { return };
-    let prometheus = Prometheus::start(&peers.prometheus);
-    let (tiny, endless) = (Llama::start(&peers.llama), Llama::start(&peers.llama));
+    let Some([prometheus, llama, openai]) = peers([PROMETHEUS, LLAMA, OPENAI]) else { return };
+    let prometheus = Prometheus::start(&prometheus);
+    let (tiny, endless) = (Llama::start(&llama), Llama::start(&llama));
     let keys = [TEAM_A, ("team-b", "tg-client-key-of-team-b-for-the-tests")];
     let endpoint = prometheus.otlp_endpoint();
     let models = [("tiny", &tiny), ("endless", &endless)];
     let mut tollgate = Tollgate::start(&models, &keys, &reported_environment(&endpoint, "1000"));
     prometheus.wait_for(REQUESTS);
 
-    let chats = [1, 2].map(|seed| Chats::start(&peers.openai, &tollgate, keys[seed as usize - 1].1, 100, seed));
+    let chats = [1, 2].map(|seed| Chats::start(&openai, &tollgate, keys[seed as usize - 1].1, 100, seed));
     let seen = chats.map(Chats::finish);
     // Left to themselves, these streams would go on for minutes.
     eventually("llama.cpp stops writing for clients that left", || {
@@ -158,9 +156,9 @@ fn tokens(prometheus: &Prometheus, tiny: &Llama) {
 /// before it is enough for `increase()`.
 #[test]
 fn the_last_request_arrives_after_sigterm() {
-    let Some(peers) = peers() else { return };
-    let prometheus = Prometheus::start(&peers.prometheus);
-    let tiny = Llama::start(&peers.llama);
+    let Some([prometheus, llama]) = peers([PROMETHEUS, LLAMA]) else { return };
+    let prometheus = Prometheus::start(&prometheus);
+    let tiny = Llama::start(&llama);
     let endpoint = prometheus.otlp_endpoint();
     let environment = reported_environment(&endpoint, "3600000");
     let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[TEAM_A], &environment);
@@ -181,9 +179,9 @@ fn the_last_request_arrives_after_sigterm() {
 /// A request right behind the start must not be born with the series that counts it.
 #[test]
 fn increase_sees_the_very_first_request() {
-    let Some(peers) = peers() else { return };
-    let prometheus = Prometheus::start(&peers.prometheus);
-    let tiny = Llama::start(&peers.llama);
+    let Some([prometheus, llama]) = peers([PROMETHEUS, LLAMA]) else { return };
+    let prometheus = Prometheus::start(&prometheus);
+    let tiny = Llama::start(&llama);
     let endpoint = prometheus.otlp_endpoint();
     let environment = reported_environment(&endpoint, "1000");
     let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[TEAM_A], &environment);
@@ -196,10 +194,10 @@ fn increase_sees_the_very_first_request() {
 /// The path from the original report: Prometheus answers 404, and the log has to say which is right.
 #[test]
 fn the_log_names_the_right_path() {
-    let Some(peers) = peers() else { return };
-    let prometheus = Prometheus::start(&peers.prometheus);
-    let tiny = Llama::start(&peers.llama);
-    let endpoint = format!("http://{}/api/v2/otlp/v1/metrics", prometheus.address);
+    let Some([prometheus, llama]) = peers([PROMETHEUS, LLAMA]) else { return };
+    let prometheus = Prometheus::start(&prometheus);
+    let tiny = Llama::start(&llama);
+    let endpoint = format!("http://{}/api/v2/otlp/v1/metrics", prometheus.address());
     let environment = reported_environment(&endpoint, "1000");
     let mut tollgate = Tollgate::start(&[("tiny", &tiny)], &[TEAM_A], &environment);
     tollgate.process.line("the right path", |line| line.contains("/api/v1/otlp/v1/metrics").then_some(()));

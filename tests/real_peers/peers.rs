@@ -13,21 +13,29 @@ use crate::{
     process::{Process, TempFolder},
 };
 
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
+pub const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
 /// The key with which the gateway, and nobody else, may use llama.cpp.
 const LLAMA_KEY: &str = "llama-key-of-the-tests";
 
-/// Where the peers are installed.
-pub struct Peers {
-    pub prometheus: PathBuf,
-    pub llama: PathBuf,
-    pub openai: PathBuf,
-}
+// Names of peers, as tests/peers/install has them.
+pub const PROMETHEUS: &str = "prometheus";
+pub const VICTORIA_METRICS: &str = "victoria-metrics";
+pub const COLLECTOR: &str = "collector";
+pub const LLAMA: &str = "llama.cpp";
+pub const OPENAI: &str = "openai";
+pub const OPENTELEMETRY_PYTHON: &str = "opentelemetry-python";
 
-impl Peers {
-    /// Finds them all; the error names one that is missing.
-    pub fn find() -> Result<Self, String> {
-        Ok(Self { prometheus: find("prometheus")?, llama: find("llama.cpp")?, openai: find("openai")? })
+/// The folders of the peers that a test needs, or `None` to leave the test out.
+pub fn peers<const N: usize>(names: [&str; N]) -> Option<[PathBuf; N]> {
+    let folders: Result<Vec<PathBuf>, String> = names.into_iter().map(find).collect();
+    match folders {
+        Ok(folders) => Some(folders.try_into().unwrap()),
+        Err(why) => {
+            let required = std::env::var_os("TOLLGATE_PEERS").is_some_and(|mode| mode == "required");
+            assert!(!required, "{why}");
+            println!("left out: {why}");
+            None
+        }
     }
 }
 
@@ -90,7 +98,7 @@ impl Tollgate {
     /// Serves `models`, each from its server, for `keys`, given as name and key; metrics go where
     /// `environment` says.
     pub fn start(models: &[(&str, &Llama)], keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        let mut config = "[server]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        let mut config = String::new();
         for (model, llama) in models {
             config += &format!(
                 "[providers.{model}]\nbase_url = \"http://{}/v1\"\napi_key = \"${{LLAMA_KEY}}\"\n\
@@ -100,6 +108,19 @@ impl Tollgate {
         }
         let mut environment = environment.to_vec();
         environment.push(("LLAMA_KEY", LLAMA_KEY));
+        Self::start_with(&config, keys, &environment)
+    }
+
+    /// Serves the model `echo` from the built-in provider.
+    pub fn start_echo(keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let config = "[providers.echo]\nkind = \"echo\"\n[models.echo]\ndeployments = [{ provider = \"echo\" }]\n";
+        Self::start_with(config, keys, environment)
+    }
+
+    /// Serves what `models` configures: providers, models, and more if a test needs it.
+    fn start_with(models: &str, keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let mut config = format!("[server]\nlisten = \"127.0.0.1:0\"\n{models}");
+        let mut environment = environment.to_vec();
         let variables: Vec<String> = (0..keys.len()).map(|number| format!("KEY_{number}")).collect();
         for ((name, key), variable) in keys.iter().zip(&variables) {
             config += &format!("[[keys]]\nname = \"{name}\"\nkey = \"${{{variable}}}\"\n");

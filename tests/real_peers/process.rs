@@ -50,12 +50,17 @@ impl Process {
 
     /// Waits for a line in which `find` sees what it looks for.
     pub fn line<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let name = self.name;
+        self.line_before_end(what, find).unwrap_or_else(|| panic!("{name} ended without saying {what}"))
+    }
+
+    /// As [`Self::line`]; `None` if the program ends without such a line.
+    pub fn line_before_end<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         eventually(&format!("{}: {what}", self.name), || {
+            // A program that is gone will not say it any more; so look at its lines after its end.
+            let gone = self.child.try_wait().unwrap().is_some();
             let found = self.lines.lock().unwrap().iter().find_map(|line| find(line));
-            // A program that is gone will not say it any more.
-            let gone = found.is_none() && self.child.try_wait().unwrap().is_some();
-            assert!(!gone, "{} ended without saying {what}", self.name);
-            found
+            (found.is_some() || gone).then_some(found)
         })
     }
 

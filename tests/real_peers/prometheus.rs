@@ -4,18 +4,13 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::{
-    http,
-    process::{Process, TempFolder, eventually},
-};
+use crate::{http, process::eventually, receiver::Receiver};
 
 /// Samples reach this far back; longer than any test takes.
-const WINDOW: &str = "1h";
+pub const WINDOW: &str = "1h";
 
 pub struct Prometheus {
-    pub address: String,
-    _process: Process,
-    _folder: TempFolder,
+    receiver: Receiver,
 }
 
 /// One series with every sample of it: seconds since 1970, and the value.
@@ -26,6 +21,15 @@ pub struct Series {
 }
 
 impl Series {
+    /// The result of a query for samples over a time.
+    pub fn all(result: &Value) -> Vec<Self> {
+        let series = result.as_array().unwrap().iter().map(|series| Self {
+            labels: serde_json::from_value(series["metric"].clone()).unwrap(),
+            samples: series["values"].as_array().unwrap().iter().map(sample).collect(),
+        });
+        series.collect()
+    }
+
     pub fn first(&self) -> f64 {
         self.samples[0].1
     }
@@ -36,36 +40,44 @@ impl Series {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes nothing, on a port that the system picks.
+    /// Starts one that scrapes nothing.
     pub fn start(peer: &Path) -> Self {
-        let folder = TempFolder::new();
-        let config = folder.file("prometheus.yml", "global: {}\n");
-        let mut command = Command::new(peer.join("prometheus"));
-        command.arg(format!("--config.file={}", config.display()));
-        command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-        command.args(["--web.listen-address=127.0.0.1:0", "--web.enable-otlp-receiver"]);
-        let mut process = Process::start("Prometheus", &mut command, &[]);
-        let address = process.line("its address", |line| {
-            let (_, address) = line.split_once("msg=\"Listening on\"")?.1.split_once("address=")?;
-            Some(address.trim().to_owned())
+        let program = peer.join("prometheus");
+        let receiver = Receiver::start("Prometheus", "ready to receive web requests", 1, move |folder, addresses| {
+            let config = folder.join("prometheus.yml");
+            std::fs::write(&config, "global: {}\n").unwrap();
+            let mut command = Command::new(&program);
+            command.arg(format!("--config.file={}", config.display()));
+            command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+            command.arg(format!("--web.listen-address={}", addresses[0]));
+            command.arg("--web.enable-otlp-receiver");
+            command
         });
-        process.line("that it is ready", |line| line.contains("ready to receive web requests").then_some(()));
-        Self { address, _process: process, _folder: folder }
+        Self { receiver }
+    }
+
+    /// Ends it, as an upgrade does.
+    pub fn stop(&mut self) {
+        self.receiver.stop();
+    }
+
+    /// Starts it again where it was, with what it had stored.
+    pub fn restart(&mut self) {
+        self.receiver.restart();
+    }
+
+    pub fn address(&self) -> &str {
+        self.receiver.address(0)
     }
 
     /// Where the gateway has to push to.
     pub fn otlp_endpoint(&self) -> String {
-        format!("http://{}/api/v1/otlp/v1/metrics", self.address)
+        format!("http://{}/api/v1/otlp/v1/metrics", self.address())
     }
 
     /// Every series that `selector` selects, with all samples.
     pub fn series(&self, selector: &str) -> Vec<Series> {
-        let result = self.query(&format!("{selector}[{WINDOW}]"), None);
-        let series = result.as_array().unwrap().iter().map(|series| Series {
-            labels: serde_json::from_value(series["metric"].clone()).unwrap(),
-            samples: series["values"].as_array().unwrap().iter().map(sample).collect(),
-        });
-        series.collect()
+        Series::all(&self.query(&format!("{selector}[{WINDOW}]"), None))
     }
 
     /// The sum over the last values of all series that `selector` selects.
@@ -98,7 +110,7 @@ impl Prometheus {
     fn query(&self, query: &str, time: Option<f64>) -> Value {
         let time = time.map(|time| format!("&time={time:.3}")).unwrap_or_default();
         let target = format!("/api/v1/query?query={}{time}", http::escape(query));
-        let (status, body) = http::get(&self.address, &target, "").unwrap();
+        let (status, body) = http::get(self.address(), &target, "").unwrap();
         assert_eq!(status, 200, "{query}: {body}");
         let mut answer: Value = serde_json::from_str(&body).unwrap();
         answer["data"]["result"].take()
