@@ -43,8 +43,8 @@ def settings() -> dict:
         "compression": client._compression.name.lower(),
         "resource": {name: value for name, value in attributes.items() if name not in OWN_ATTRIBUTES},
         "temporality": {kind: exporter._preferred_temporality[of].name.lower() for kind, of in kinds.items()},
-        "interval_ms": reader._export_interval_millis,
-        "export_timeout_ms": reader._export_timeout_millis,
+        "interval_ms": float(reader._export_interval_millis),
+        "export_timeout_ms": float(reader._export_timeout_millis),
     }
 
 

@@ -1,6 +1,6 @@
 //! A real VictoriaMetrics that receives OTLP, and questions to it.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -23,12 +23,7 @@ impl VictoriaMetrics {
             let mut command = Command::new(&program);
             command.arg(format!("-storageDataPath={}", folder.join("data").display()));
             command.arg(format!("-httpListenAddr={}", addresses[0]));
-            // Without the last one, the newest 30 seconds are hidden from questions.
-            command.args([
-                "-opentelemetry.usePrometheusNaming",
-                "-memory.allowedBytes=64MB",
-                "-search.latencyOffset=0s",
-            ]);
+            command.args(["-opentelemetry.usePrometheusNaming", "-memory.allowedBytes=64MB"]);
             command
         });
         Self { receiver }
@@ -54,7 +49,10 @@ impl VictoriaMetrics {
         // What it has taken can be asked for a second later, or after this.
         self.get("/internal/force_flush");
         let query = http::escape(&format!("{selector}[{WINDOW}]"));
-        let answer: Value = serde_json::from_str(&self.get(&format!("/api/v1/query?query={query}"))).unwrap();
+        // Without a time, it rounds down to the second and leaves out what came since.
+        let soon = UNIX_EPOCH.elapsed().unwrap().as_secs() + 1;
+        let answer = self.get(&format!("/api/v1/query?query={query}&time={soon}"));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
         Series::all(&answer["data"]["result"])
     }
 
