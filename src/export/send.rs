@@ -223,3 +223,50 @@ async fn read_beginning(mut body: ResponseBody) -> (Vec<u8>, End) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{export::answer::ErrorType, telemetry::Temporality};
+
+    fn destination(protocol: Protocol) -> Destination {
+        let endpoint = OtlpEndpoint {
+            tls: false,
+            host: "[::1]".into(),
+            port: 1,
+            target: "/v1/metrics".into(),
+            source: "t".into(),
+        };
+        Destination {
+            name: "otlp".into(),
+            endpoint,
+            protocol,
+            headers: Vec::new(),
+            gzip: true,
+            temporality: Temporality::Cumulative,
+            timeout: None,
+            interval: Duration::from_secs(60),
+            export_timeout: None,
+            certificate: None,
+            client_certificate: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_over_the_limit_is_not_sent() {
+        for protocol in [Protocol::HttpProtobuf, Protocol::HttpJson, Protocol::Grpc] {
+            let receiver = Receiver::new(&destination(protocol)).unwrap();
+            let bytes = REQUEST_BYTES_MAX + 1;
+            let answer = receiver.send(&receiver.pool(), vec![0; bytes].into(), Duration::from_secs(1)).await;
+            assert_eq!(answer, Answer::Failed(Failure::TooLarge(bytes)));
+            assert_eq!(answer.error_type(), Some(ErrorType::RequestTooLarge));
+        }
+    }
+
+    #[test]
+    fn grpc_has_a_path_of_its_own() {
+        let uri = |protocol| Receiver::new(&destination(protocol)).unwrap().uri.to_string();
+        assert_eq!(uri(Protocol::Grpc), format!("http://[::1]:1{}", grpc::PATH));
+        assert_eq!(uri(Protocol::HttpJson), "/v1/metrics");
+    }
+}

@@ -297,7 +297,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Arc<Shared>
         state.connections += 1;
         state.connections - 1
     };
-    let (send, mut commands) = mpsc::unbounded_channel();
+    let (send, mut commands) = mpsc::channel(8);
     loop {
         tokio::select! {
             call = connection.accept() => {
@@ -326,7 +326,7 @@ async fn treat(
     mut respond: SendResponse<Bytes>,
     shared: Arc<Shared>,
     connection: usize,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::Sender<Command>,
 ) {
     let at = Instant::now();
     let (head, mut stream) = request.into_parts();
@@ -359,12 +359,12 @@ async fn treat(
         None => success(&mut respond),
         Some(Fault::GoAway) => {
             success(&mut respond);
-            let _gone = commands.send(Command::GoAway).is_err();
+            let _gone = commands.try_send(Command::GoAway).is_err();
         }
         Some(Fault::Answer { status, head, body, trailers }) => answer(&mut respond, status, head, body, trailers),
         Some(Fault::Reset(reason)) => respond.send_reset(reason),
-        Some(Fault::Abort(reason)) => drop(commands.send(Command::Abort(reason, respond))),
-        Some(Fault::Close) => drop(commands.send(Command::Close(respond))),
+        Some(Fault::Abort(reason)) => drop(commands.try_send(Command::Abort(reason, respond))),
+        Some(Fault::Close) => drop(commands.try_send(Command::Close(respond))),
         Some(Fault::Hang) => {
             shared.changed.notify_all();
             let _gone = poll_fn(|cx| respond.poll_reset(cx)).await.is_err();

@@ -1,3 +1,5 @@
+//! gRPC by the byte: frames, statuses, details, times.
+
 use super::*;
 use crate::proto::opentelemetry::proto::collector::metrics::v1::ExportMetricsPartialSuccess;
 
