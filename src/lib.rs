@@ -4,14 +4,16 @@
 //!
 //! - [`cli`]: subcommands, one file each.
 //! - [`server`]: sockets in, the worker threads, the drain.
+//! - [`admin`]: what is not for clients: metrics to scrape, probes.
 //! - [`proxy`]: the path of one request. Start reading there.
 //! - [`export`]: sending metrics: the background task, retries, explaining a receiver's answer.
 //! - [`gateway`]: what the program runs on, immutable and swapped whole.
 //! - [`config`]: what the operator wrote, parsed and validated.
 //! - [`http_client`]: the pooled client that `proxy` and `export` share.
-//! - [`telemetry`]: what is counted: the metric table, the registry of atomics, OTLP bytes.
+//! - [`telemetry`]: what is counted: the metric table, the registry of atomics, OTLP bytes, text.
 //! - [`api`]: wire formats as plain functions.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod config;
@@ -28,18 +30,21 @@ use arc_swap::ArcSwap;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
+    admin::Admin,
     config::Config,
-    export::{Exporter, Report},
+    export::{Exporter, Report, Scrape},
     gateway::Gateway,
     server::Server,
     telemetry::{Registry, registry::SERIES_MAX},
 };
 
-/// A running gateway: the server's threads and the exporter on the caller's.
+/// A running gateway: the server's threads, and the exporter and the admin listener on the caller's.
 #[derive(Debug)]
 pub struct Tollgate {
     pub address: SocketAddr,
+    pub admin_address: Option<SocketAddr>,
     server: Server,
+    admin: Option<admin::Running>,
     exporter: JoinHandle<()>,
     stop_export: oneshot::Sender<()>,
     drain_timeout: Duration,
@@ -48,21 +53,32 @@ pub struct Tollgate {
 impl Tollgate {
     /// Starts serving and exporting, or says what stands in the way.
     ///
-    /// Has to be called inside a `LocalSet`, on which the exporter runs; `observe` is told
-    /// of every export and what became of it.
+    /// Has to be called inside a `LocalSet`, on which the exporter and the admin listener run;
+    /// `observe` is told of every export and what became of it.
     pub fn start(config: &Config, observe: impl FnMut(&Registry, &Report) + 'static) -> Result<Self, String> {
         let registry = Registry::with(SERIES_MAX, config.telemetry.aggregations.clone());
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(config, &registry)?));
+        let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
+        let admin = Admin::bind(&config.admin)?;
         let server = Server::start(&config.server, &gateway)
             .map_err(|error| format!("cannot listen on {}: {error}", config.server.listen))?;
+        let admin = admin.map(|admin| admin.start(scrape, &config.telemetry.resource, server.readiness()));
         let (stop_export, stopped) = oneshot::channel();
         let exporter = tokio::task::spawn_local(async move {
             // A dropped sender stops it as well.
             let stopped = async { drop(stopped.await) };
             exporter.run(stopped, observe).await;
         });
-        Ok(Self { address: server.address, server, exporter, stop_export, drain_timeout: config.server.drain_timeout })
+        Ok(Self {
+            address: server.address,
+            admin_address: admin.as_ref().map(|admin| admin.address),
+            server,
+            admin,
+            exporter,
+            stop_export,
+            drain_timeout: config.server.drain_timeout,
+        })
     }
 
     /// Waits until a worker thread ends, which none does while serving.
@@ -70,11 +86,14 @@ impl Tollgate {
         self.server.failed().await;
     }
 
-    /// Lets requests finish, for no longer than `hurry` takes, then exports for the last time.
-    /// Says whether every request finished.
+    /// Lets requests finish, for no longer than `hurry` takes, then exports for the last time and
+    /// closes the admin listener, which is there to say how the drain goes. Says whether every request finished.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) -> bool {
         let finished = self.server.drain(self.drain_timeout, hurry).await;
         drop(self.stop_export);
+        if let Some(admin) = self.admin {
+            admin.stop().await;
+        }
         if let Err(error) = self.exporter.await {
             tracing::error!(%error, "the exporter failed");
         }

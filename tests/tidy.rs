@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 9] = [
     &["gateway"],
     &["export"],
     &["proxy"],
-    &["server"],
+    &["server", "admin"],
     &["cli"],
 ];
 

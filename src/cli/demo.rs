@@ -4,10 +4,10 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{FAILED, key, log, serve};
+use super::{FAILED, key, log, say, serve};
 use crate::{
     config::{Config, Environment},
-    export::table,
+    export::table::Table,
 };
 
 /// Arguments of `demo`.
@@ -38,11 +38,18 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
         tracing::warn!("{warning}");
     }
     loaded.config.server.listen = args.listen;
-    let mut exports = table::Table::default();
+    let telemetry = &loaded.config.telemetry;
+    let is_pushed = !telemetry.destinations.is_empty();
+    let mut exports = if telemetry.console { Table::console() } else { Table::demo() };
     serve::until_signal(
         &loaded.config,
         |address| say(&welcome(&address.to_string(), &key)),
-        move |registry, report| say(&exports.render(&registry.snapshot(), report)),
+        move |registry, report| {
+            // The console exporter would show what the exports to receivers have shown.
+            if report.url.is_some() || !is_pushed {
+                say(&exports.render(&registry.snapshot(), report));
+            }
+        },
     )
 }
 
@@ -54,10 +61,4 @@ fn welcome(address: &str, key: &str) -> String {
          [{{\"role\":\"user\",\"content\":\"Tokens that nobody counts are tokens that somebody pays for.\"}}]}}'\n\n\
          Every export of its metrics is shown below. Ctrl-C stops.\n"
     )
-}
-
-/// Prints for the person at the terminal; one who closed it does not stop the gateway.
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
 }

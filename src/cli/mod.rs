@@ -71,3 +71,9 @@ pub fn main() -> ExitCode {
     let _gone = out.flush().is_err();
     code.into()
 }
+
+/// Prints for the person at the terminal; one who closed it does not stop the gateway.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+}

@@ -8,11 +8,11 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::{FAILED, USAGE, log};
+use super::{FAILED, USAGE, log, say};
 use crate::{
     Tollgate,
     config::{Config, Environment},
-    export::Report,
+    export::{Report, table::Table},
     telemetry::Registry,
 };
 
@@ -40,7 +40,20 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Wri
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    until_signal(&loaded.config, |address| tracing::info!(%address, "serving"), |_, _| ())
+    let mut console = loaded.config.telemetry.console.then(Table::console);
+    let observe = move |registry: &Registry, report: &Report| {
+        // On standard output, whatever the log on standard error looks like: who reads one is not
+        // disturbed by the other.
+        if let Some(text) = console.as_mut().and_then(|table| shown(table, registry, report)) {
+            say(&text);
+        }
+    };
+    until_signal(&loaded.config, |address| tracing::info!(%address, "serving"), observe)
+}
+
+/// What the console exporter prints of an export: those to receivers are not its own.
+fn shown(console: &mut Table, registry: &Registry, report: &Report) -> Option<String> {
+    report.url.is_none().then(|| console.render(&registry.snapshot(), report))
 }
 
 /// Runs a gateway on this thread until SIGTERM or SIGINT; a second signal cuts the drain short.
@@ -71,6 +84,9 @@ pub(super) fn until_signal(
             }
         };
         started(gateway.address);
+        if let Some(address) = gateway.admin_address {
+            tracing::info!(%address, "admin listener");
+        }
         tokio::select! {
             () = either(&mut terminate, &mut interrupt) => {}
             () = refuse_reload(hangup) => {}
@@ -103,5 +119,40 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        export::Delivery,
+        telemetry::{Counter, catalog as metric},
+    };
+
+    #[test]
+    fn the_console_shows_its_own_exports_only() {
+        let registry = Registry::new();
+        let accepted: Counter = registry.counter(&metric::CONNECTIONS_ACCEPTED, &[]);
+        accepted.add((), 3);
+        let mut report = Report {
+            number: 1,
+            points: 1,
+            bytes: 0,
+            attempts: 0,
+            elapsed: Duration::ZERO,
+            url: None,
+            delivery: Delivery::Off,
+        };
+        let mut console = Table::console();
+        let text = shown(&mut console, &registry, &report).unwrap();
+        let (header, row) = text.split_once('\n').unwrap();
+        assert!(header.starts_with("export #1 at ") && header.ends_with(" UTC · 1 points · console"), "{header}");
+        assert_eq!(row.trim(), "tollgate.connections.accepted    3 (+3)");
+        report.url = Some("http://localhost:4318/v1/metrics".into());
+        report.delivery = Delivery::Accepted;
+        assert_eq!(shown(&mut console, &registry, &report), None);
     }
 }

@@ -106,7 +106,11 @@ impl Driver {
         self.exports += 1;
         match &mut self.destination {
             Some(destination) => destination.export(self.exports, &mut self.source, pool, bounds).await,
-            None => Report::new(self.exports, None, Delivery::Off),
+            None => {
+                // Read all the same: process numbers are for those who look at the registry now.
+                let (snapshot, _) = self.source.read();
+                Report { points: snapshot.points(), ..Report::new(self.exports, None, Delivery::Off) }
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod process;
 mod progress;
 mod redact;
 mod retry;
+mod scrape;
 mod send;
 mod source;
 pub mod table;
@@ -41,6 +42,7 @@ use tokio::{
 };
 
 pub use answer::ErrorType;
+pub use scrape::Scrape;
 
 use self::{destination::Destination, driver::Driver, source::Source};
 use crate::{config::Telemetry, telemetry::Registry};
@@ -71,7 +73,7 @@ pub struct Report {
 /// What became of the points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// There is nowhere to send it.
+    /// There is nowhere to send it, or it is the console's.
     Off,
     /// Not sent: the receiver asked for a pause that has this long to go.
     Held(Duration),

@@ -1,4 +1,4 @@
-//! A snapshot as a short table for a person at a terminal: `tollgate demo`.
+//! A snapshot as a short table for a person at a terminal: `tollgate demo` and the console exporter.
 //!
 //! Shows what moved, then what is not zero; fits 100 columns and a quarter of a screen. Not a
 //! format: nothing should parse it.
@@ -32,8 +32,10 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// Renders exports one after the other and remembers what moved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
+    /// What is said of an export that is not sent.
+    off: &'static str,
     /// A value or count by metric and attributes.
     before: HashMap<(&'static str, Vec<Attribute>), u64>,
 }
@@ -47,6 +49,16 @@ struct Row {
 }
 
 impl Table {
+    /// Of a gateway that shows its exports because nobody said where to push them.
+    pub fn demo() -> Self {
+        Self { off: "not pushed (no OTEL_EXPORTER_OTLP_* set)", before: HashMap::new() }
+    }
+
+    /// Of the console exporter.
+    pub fn console() -> Self {
+        Self { off: "console", before: HashMap::new() }
+    }
+
     /// One export: a header line and, unless nothing happened since the last one, a row for each
     /// series worth showing.
     pub fn render(&mut self, snapshot: &Snapshot, report: &Report) -> String {
@@ -59,7 +71,7 @@ impl Table {
         let width = |text: fn(&Row) -> &str| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0);
         let (names, values) = (width(|row| row.name), width(|row| &row.value));
         let attributes = width(|row| &row.attributes).min(COLUMNS.saturating_sub(names + values + 6));
-        let mut out = header(snapshot, report);
+        let mut out = header(snapshot, report, self.off);
         let moved = rows.iter().any(|row| matches!(row.rank, (false, false, _)));
         if !moved && !is_first {
             out.push_str(" · nothing new");
@@ -105,12 +117,12 @@ impl Table {
     }
 }
 
-fn header(snapshot: &Snapshot, report: &Report) -> String {
+fn header(snapshot: &Snapshot, report: &Report, off: &str) -> String {
     let second = snapshot.time_nanos / 1_000_000_000 % 86_400;
     let (hours, minutes, seconds) = (second / 3_600, second / 60 % 60, second % 60);
     let url = report.url.as_deref().unwrap_or_default();
     let fate = match &report.delivery {
-        Delivery::Off => "not pushed (no OTEL_EXPORTER_OTLP_* set)".to_owned(),
+        Delivery::Off => off.to_owned(),
         Delivery::Accepted => format!("pushed to {url} ok"),
         Delivery::Partial { rejected, .. } => format!("pushed to {url}, {rejected} points left out"),
         Delivery::Held(pause) => format!("{url} asked for a pause of {} s more", pause.as_secs() + 1),
@@ -235,7 +247,8 @@ mod tests {
     fn the_header_says_what_became_of_the_points() {
         let mut snapshot = Snapshot::default();
         snapshot.time_nanos = 1_700_000_005_000_000_000;
-        let header = |delivery| header(&snapshot, &report(delivery));
+        let demo = Table::demo().off;
+        let header = |delivery| header(&snapshot, &report(delivery), demo);
         assert_eq!(
             header(Delivery::Off),
             "export #3 at 22:13:25 UTC · 0 points · 9.1 KB · not pushed (no OTEL_EXPORTER_OTLP_* set)"
@@ -260,7 +273,7 @@ mod tests {
         let uptime: Gauge = registry.gauge(&metric::PROCESS_UPTIME, &[]);
         uptime.set((), 61_000_000_000);
 
-        let mut table = Table::default();
+        let mut table = Table::demo();
         let rows = |text: String| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
         let first = rows(table.render(&registry.snapshot(), &report(Delivery::Off)));
         assert_eq!(
@@ -290,7 +303,8 @@ mod tests {
             first_chunk
         });
         let _held: Vec<_> = handles.collect();
-        let text = Table::default().render(&registry.snapshot(), &report(Delivery::Off));
+        let text = Table::console().render(&registry.snapshot(), &report(Delivery::Off));
+        assert!(text.lines().next().is_some_and(|header| header.ends_with(" · console")), "{text}");
         assert_eq!(text.lines().count(), 22);
         assert!(text.ends_with("… and 20 more series"));
         for line in text.lines().skip(1) {

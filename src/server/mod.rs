@@ -90,6 +90,11 @@ impl Server {
         Ok(Self { address, ready, phase, workers })
     }
 
+    /// Whether requests are welcome: from the start until the shutdown.
+    pub fn readiness(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ready)
+    }
+
     /// Waits until a worker ends, which none does while serving.
     pub async fn failed(&mut self) {
         let workers = &mut self.workers;

@@ -1,4 +1,4 @@
-//! What is counted: the metric table, the registry of atomics and its OTLP form.
+//! What is counted: the metric table, the registry of atomics, its OTLP form and its text form.
 //!
 //! Owns names, series and numbers. Knows no network, no runtime and no file: `export` reads a
 //! [`Snapshot`] and sends it, everything above this module writes into bound handles.
@@ -18,6 +18,7 @@ pub mod registry;
 pub mod snapshot;
 mod sync;
 pub mod temporality;
+pub mod text;
 
 pub use aggregation::Aggregations;
 pub use attribute::{Attribute, Dimension, Value};

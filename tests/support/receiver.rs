@@ -9,13 +9,13 @@ mod door;
 mod faults;
 mod head;
 mod http;
-mod naming;
+pub(crate) mod naming;
 mod rules;
 mod strict;
 mod translate;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -193,6 +193,16 @@ impl Receiver {
     /// The labels of every series, with the metric's name under `__name__`.
     pub(crate) fn series(&self) -> Vec<Labels> {
         self.shared.state().head.series.keys().cloned().collect()
+    }
+
+    /// The newest value of every series, unless it has ended.
+    pub(crate) fn values(&self) -> BTreeMap<Labels, f64> {
+        let state = self.shared.state();
+        let newest = state.head.series.iter().filter_map(|(labels, series)| {
+            let (_, value) = series.samples.last().filter(|(_, value)| !value.is_nan())?;
+            Some((labels.clone(), *value))
+        });
+        newest.collect()
     }
 
     /// How many connections were opened.
