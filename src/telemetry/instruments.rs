@@ -27,11 +27,16 @@ pub struct ServerInstruments {
     pub connections: UpDownCounter,
     pub accepted: Counter,
     pub accept_errors: Counter,
+    /// Held, for a series ends with its last handle.
+    _build_info: Gauge,
 }
 
 impl ServerInstruments {
     /// Binds them; everything whose attributes are known exists from now on, at 0.
     pub fn bind(registry: &Registry) -> Arc<Self> {
+        let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];
+        let build_info: Gauge = registry.gauge(&metric::BUILD_INFO, &version);
+        build_info.set((), 1);
         let server = Self {
             duration: registry.histogram(&metric::HTTP_SERVER_REQUEST_DURATION, &[]),
             active: registry.up_down_counter(&metric::HTTP_SERVER_ACTIVE_REQUESTS, &[]),
@@ -44,6 +49,7 @@ impl ServerInstruments {
             connections: registry.up_down_counter(&metric::CONNECTIONS_ACTIVE, &[]),
             accepted: registry.counter(&metric::CONNECTIONS_ACCEPTED, &[]),
             accept_errors: registry.counter(&metric::ACCEPT_ERRORS, &[]),
+            _build_info: build_info,
         };
         ErrorKind::ALL.iter().for_each(|kind| server.errors.create(*kind));
         CancelPhase::ALL.iter().for_each(|phase| server.cancelled.create(*phase));
@@ -52,9 +58,6 @@ impl ServerInstruments {
         server.connections.create(());
         server.accepted.create(());
         server.accept_errors.create(());
-        let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];
-        let build_info: Gauge = registry.gauge(&metric::BUILD_INFO, &version);
-        build_info.set((), 1);
         Arc::new(server)
     }
 }
