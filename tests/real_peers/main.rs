@@ -22,6 +22,9 @@ mod receivers;
 mod strict {
     pub(crate) mod receiver;
 }
+mod scrape;
+#[path = "../support/tollgate.rs"]
+mod tollgate_thread;
 mod victoria_metrics;
 
 use peers::{Chats, LLAMA, Llama, OPENAI, PROMETHEUS, Seen, Tollgate, peers};

@@ -16,12 +16,17 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until there is an answer; the tests' only way to wait.
 pub fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    eventually_ok(what, || answer().ok_or_else(String::new))
+}
+
+/// As [`eventually`], with what stands in the way.
+pub fn eventually_ok<T>(what: &str, mut answer: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(answer) = answer() {
-            return answer;
+        match answer() {
+            Ok(answer) => return answer,
+            Err(why) => assert!(Instant::now() < deadline, "did not happen within {PATIENCE:?}: {what} {why}"),
         }
-        assert!(Instant::now() < deadline, "did not happen within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

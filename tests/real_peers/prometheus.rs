@@ -1,6 +1,6 @@
 //! A real Prometheus that receives OTLP, and questions to it.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -8,6 +8,9 @@ use crate::{http, process::eventually, receiver::Receiver};
 
 /// Samples reach this far back; longer than any test takes.
 pub const WINDOW: &str = "1h";
+
+/// Names what is scraped.
+const TARGETS: &str = "targets.json";
 
 pub struct Prometheus {
     receiver: Receiver,
@@ -42,10 +45,35 @@ impl Series {
 impl Prometheus {
     /// Starts one that scrapes nothing.
     pub fn start(peer: &Path) -> Self {
+        Self::configured(peer, |_| "global: {}\n".to_owned())
+    }
+
+    /// Starts one that presents `token` to the targets that [`Self::scrape`] names.
+    pub fn scraping(peer: &Path, token: &str) -> Self {
+        let token = token.to_owned();
+        Self::configured(peer, move |targets| {
+            format!(
+                "scrape_configs:\n- job_name: scraped\n  scrape_interval: 250ms\n  scrape_timeout: 250ms\n  \
+                 authorization: {{ credentials: {token} }}\n  file_sd_configs:\n  - files: [\"{}\"]\n    \
+                 refresh_interval: 250ms\n",
+                targets.display()
+            )
+        })
+    }
+
+    /// Names the only target.
+    pub fn scrape(&self, address: SocketAddr) {
+        // Renamed into its place, so that it is never seen half written.
+        let new = self.receiver.folder().join("targets.new");
+        std::fs::write(&new, format!("[{{\"targets\": [\"{address}\"]}}]")).unwrap();
+        std::fs::rename(new, self.receiver.folder().join(TARGETS)).unwrap();
+    }
+
+    fn configured(peer: &Path, content: impl Fn(&Path) -> String + 'static) -> Self {
         let program = peer.join("prometheus");
         let receiver = Receiver::start("Prometheus", "ready to receive web requests", 1, move |folder, addresses| {
             let config = folder.join("prometheus.yml");
-            std::fs::write(&config, "global: {}\n").unwrap();
+            std::fs::write(&config, content(&folder.join(TARGETS))).unwrap();
             let mut command = Command::new(&program);
             command.arg(format!("--config.file={}", config.display()));
             command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
