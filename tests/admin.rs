@@ -27,7 +27,7 @@ use tollgate::{
     config::{Config, Secret},
     telemetry::{
         Aggregations,
-        catalog::{CATALOG, Kind},
+        catalog::{CATALOG, Group, Kind},
         text,
     },
 };
@@ -111,6 +111,10 @@ fn the_exposition_is_valid_and_complete() {
             if requests(&values) == 2.0 { Ok(values) } else { Err(format!("{values:#?}")) }
         });
         assert_eq!(requests(&before), 0.0);
+        for of in CATALOG.iter().filter(|of| !matches!(of.kind, Kind::Histogram(_)) && of.group != Group::Exporter) {
+            let name = text::family_name(of);
+            assert!(values.keys().any(|labels| labels["__name__"] == name), "{name} is missing");
+        }
         let sum = |name: &str| {
             let of = values.iter().filter(|(labels, _)| labels["__name__"] == name);
             of.map(|(_, value)| value).sum::<f64>()

@@ -193,7 +193,7 @@ mod tests {
             ("localhost.evil.example", 403),
             ("127.0.0.1.evil.example:9464", 403),
             ("1", 403),
-            ("[evil]", 400),
+            ("[evil]", 403),
             ("", 400),
             ("a b", 400),
         ];

@@ -340,7 +340,7 @@ process_uptime_seconds 0.25
             let registry = Registry::with(10, Aggregations { exponential: true, bounds: Vec::new() });
             let handle: Histogram = registry.histogram(of, &[]);
             let mut values: Vec<u64> = (0..200).map(|step| step * step * step * 31).collect();
-            values.extend((0..64).flat_map(|power| [(1_u64 << power) - 1, 1 << power, (1 << power).saturating_add(1)]));
+            values.extend((0..64).flat_map(|power| [(1_u64 << power) - 1, 1 << power, (1 << power) + 1]));
             values.iter().for_each(|value| handle.record((), *value));
             let text = encode(&registry.snapshot(), &[]);
             let (bounds, count) = buckets(&text);
