@@ -137,6 +137,30 @@ fn the_demo_prints_a_curl_line_that_works() {
 }
 
 #[test]
+fn the_console_exporter_prints_a_table() {
+    let environment = [("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "console")];
+    let tollgate = Tollgate::start("console", &["serve"], &echo("0ms"), &environment);
+    let header = tollgate.line_with("export #1 at ");
+    assert!(header.ends_with(" · console"), "{header}");
+    tollgate.line_with("tollgate.build.info");
+}
+
+#[test]
+fn metrics_are_scraped_where_the_log_says() {
+    let toml = format!("{}[admin]\nlisten = \"127.0.0.1:0\"\n", echo("0ms"));
+    let environment = [("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "prometheus")];
+    let mut tollgate = Tollgate::start("scrape", &["serve"], &toml, &environment);
+    let line: serde_json::Value = serde_json::from_str(&tollgate.line_with("\"admin listener\"")).unwrap();
+    let address: SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    write!(socket, "GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let answer = read_to_end(socket);
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("\ntollgate_build_info{"), "{answer}");
+    tollgate.signal("TERM");
+    assert!(tollgate.exit().success());
+}
+
+#[test]
 fn version_and_help_go_to_standard_output() {
     for (argument, expected) in [("--version", env!("CARGO_PKG_VERSION")), ("--help", "serve")] {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg(argument).output().unwrap();
