@@ -91,14 +91,13 @@ impl Gateway {
             vec!["word"; words].join(" ")
         );
         let length = body.len();
-        let socket = send(
+        send(
             self.address,
             &format!(
                 "POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n\
                  Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             ),
-        );
-        socket
+        )
     }
 
     /// One chat to its end.
