@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
-use tollgate::config::{Config, Environment};
+use tollgate::{
+    config::{Config, Environment},
+    telemetry::catalog::Kind,
+};
 
 use crate::{
     peers::{OPENTELEMETRY_PYTHON, peers},
@@ -73,6 +76,12 @@ const AGREED: &[Variables] = &[
     &[(INTERVAL, ""), (EXPORT_TIMEOUT, "")],
     &[(TIMEOUT, "soon")],
     &[(TIMEOUT, ""), (BASE_TIMEOUT, "")],
+    // Temporality.
+    &[(TEMPORALITY, "cumulative")],
+    &[(TEMPORALITY, "delta")],
+    &[(TEMPORALITY, "LowMemory")],
+    &[(TEMPORALITY, "sometimes")],
+    &[(TEMPORALITY, "")],
     // The resource.
     &[(NAME, "one")],
     &[(NAME, "one"), (RESOURCE, "service.name=two,a=b")],
@@ -175,17 +184,8 @@ fn endpoints_and_headers() -> Vec<Differs> {
 
 fn others() -> Vec<Differs> {
     const WHOLE: &str = "any error discards the whole variable";
-    const ALL: &str = "the other temporalities are not supported yet";
-    let kinds = |counter, observable| json!({"counter": counter, "up_down": "cumulative", "observable": observable, "histogram": counter});
     let resource =
         |variables, ours: Value, theirs: Value, why| Differs { variables, why, setting: "resource", ours, theirs };
-    let temporality = |variables, theirs| Differs {
-        variables,
-        why: ALL,
-        setting: "temporality",
-        ours: kinds("cumulative", "cumulative"),
-        theirs,
-    };
     vec![
         resource(&[(RESOURCE, "a=1,nonsense,b=2")], json!({}), json!({"a": "1", "b": "2"}), WHOLE),
         resource(&[(RESOURCE, "a=%zz,b=2")], json!({}), json!({"a": "%zz", "b": "2"}), WHOLE),
@@ -204,8 +204,6 @@ fn others() -> Vec<Differs> {
             ours: json!("none"),
             theirs: json!("deflate"),
         },
-        temporality(&[(TEMPORALITY, "delta")], kinds("delta", "delta")),
-        temporality(&[(TEMPORALITY, "LowMemory")], kinds("delta", "cumulative")),
     ]
 }
 
@@ -213,22 +211,27 @@ fn others() -> Vec<Differs> {
 fn ours(variables: &BTreeMap<String, &str>) -> Value {
     let environment = Environment::of(variables.iter().map(|(name, value)| (name.as_str(), *value)));
     let telemetry = Config::parse(Path::new("t.toml"), CONFIG, &environment).unwrap().config.telemetry;
-    let endpoint = telemetry.endpoint.unwrap();
+    let [receiver] = &telemetry.destinations[..] else { panic!("one receiver, not {}", telemetry.destinations.len()) };
+    let endpoint = &receiver.endpoint;
     let (scheme, default) = if endpoint.tls { ("https", 443) } else { ("http", 80) };
     let port = if endpoint.port == default { String::new() } else { format!(":{}", endpoint.port) };
-    let headers = telemetry.headers.iter().map(|(name, value)| (name.clone(), json!(value.expose())));
+    let headers = receiver.headers.iter().map(|(name, value)| (name.clone(), json!(value.expose())));
     let resource = telemetry.resource.iter().map(|(name, value)| (name.clone(), json!(value)));
+    let temporality = |kind: Kind| if receiver.temporality.is_delta(kind) { "delta" } else { "cumulative" };
     json!({
         "endpoint": format!("{scheme}://{}{port}{}", endpoint.host, endpoint.target),
         "headers": headers.collect::<serde_json::Map<_, _>>(),
-        "timeout": telemetry.timeout.map(|time| time.as_secs_f64()),
-        "compression": if telemetry.gzip { "gzip" } else { "none" },
+        "timeout": receiver.timeout.map(|time| time.as_secs_f64()),
+        "compression": if receiver.gzip { "gzip" } else { "none" },
         "resource": resource.collect::<serde_json::Map<_, _>>(),
         "temporality": {
-            "counter": "cumulative", "up_down": "cumulative", "observable": "cumulative", "histogram": "cumulative"
+            "counter": temporality(Kind::Counter),
+            "up_down": temporality(Kind::UpDownCounter),
+            "observable": temporality(Kind::ObservableCounter),
+            "histogram": temporality(Kind::Histogram(&[])),
         },
-        "interval_ms": telemetry.interval.as_secs_f64() * 1e3,
-        "export_timeout_ms": telemetry.export_timeout.map(|time| time.as_secs_f64() * 1e3),
+        "interval_ms": receiver.interval.as_secs_f64() * 1e3,
+        "export_timeout_ms": receiver.export_timeout.map(|time| time.as_secs_f64() * 1e3),
     })
 }
 
