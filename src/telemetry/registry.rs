@@ -122,8 +122,8 @@ impl Registry {
     }
 
     /// The clock that stamps this registry's points.
-    pub fn clock(&self) -> Clock {
-        self.clock
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Binds a counter; the same attributes give the same series again.
@@ -212,7 +212,7 @@ impl Registry {
         }
         let seen = self.ended.lock().unwrap_or_else(PoisonError::into_inner).add(over).since(cursor);
         // Read last, so that no recorded event is newer than its point.
-        snapshot.time_nanos = self.clock.now_nanos();
+        snapshot.time_nanos = self.clock.stamp_nanos();
         (snapshot, seen)
     }
 
