@@ -2,7 +2,7 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test check lint fmt doc bench bench-telemetry chaos static proto peers
+.PHONY: help run test conformance check lint fmt doc bench bench-telemetry chaos static proto peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ test: ## Run every test, those against real peers included where they can be had
 	cargo test --locked
 	cargo test --locked --features loom --test registry_model
 	@tests/peers/install --summary
+
+conformance: ## List the cases that an OTLP exporter is held to, with what became of each.
+	@tests/peers/install
+	@tests/conformance/list
 
 check: lint doc ## What CI checks besides the tests: format, lints, dependencies, docs.
 

@@ -24,7 +24,7 @@ pub mod proxy;
 pub mod server;
 pub mod telemetry;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -37,6 +37,9 @@ use crate::{
     server::Server,
     telemetry::{Registry, registry::SERIES_MAX},
 };
+
+/// What is left for the last export when somebody has asked twice for the end.
+const HURRIED_EXPORT_MAX: Duration = Duration::from_millis(500);
 
 /// A running gateway: the server's threads, and the exporter and the admin listener on the caller's.
 #[derive(Debug)]
@@ -89,13 +92,33 @@ impl Tollgate {
     /// Lets requests finish, for no longer than `hurry` takes, then exports for the last time and
     /// closes the admin listener, which is there to say how the drain goes. Says whether every request finished.
     pub async fn shutdown(self, hurry: impl Future<Output = ()>) -> bool {
-        let finished = self.server.drain(self.drain_timeout, hurry).await;
+        let mut hurry = pin!(hurry);
+        let mut is_hurried = false;
+        let finished = self
+            .server
+            .drain(self.drain_timeout, async {
+                hurry.as_mut().await;
+                is_hurried = true;
+            })
+            .await;
         drop(self.stop_export);
         if let Some(admin) = self.admin {
             admin.stop().await;
         }
-        if let Err(error) = self.exporter.await {
-            tracing::error!(%error, "the exporter failed");
+        let leave = async {
+            if is_hurried {
+                tokio::time::sleep(HURRIED_EXPORT_MAX).await;
+            } else {
+                hurry.await;
+            }
+        };
+        tokio::select! {
+            ended = self.exporter => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "the exporter failed");
+                }
+            }
+            () = leave => tracing::warn!("the last export was cut off"),
         }
         finished
     }

@@ -55,6 +55,7 @@ pub(super) fn resolve(
         }
     }
     let value = listen.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    env.settle(&value);
     settings.push(Setting::general("admin", value, source));
     Ok(Admin { listen, token })
 }

@@ -122,7 +122,11 @@ impl Picker<'_, '_, '_, '_> {
         let found = self.env.as_mut().and_then(|env| env.endpoint(protocol)).or(in_file);
         let endpoint = found.or_else(|| endpoint::default(protocol, "default").filter(|_| is_default))?;
         self.resolve.warnings.extend(endpoint::port_warning(&endpoint, protocol));
-        self.settings.push(Setting::of(self.name, "endpoint", endpoint::show(&endpoint), &endpoint.source));
+        let shown = endpoint::show(&endpoint);
+        if let Some(env) = self.env.as_mut() {
+            env.settle(&shown);
+        }
+        self.settings.push(Setting::of(self.name, "endpoint", shown, &endpoint.source));
         Some(endpoint)
     }
 
@@ -194,7 +198,11 @@ impl Picker<'_, '_, '_, '_> {
             }
             (None, None) => (default, "default".to_owned()),
         };
-        self.settings.push(Setting::of(self.name, key, show(&value), &source));
+        let shown = show(&value);
+        if let Some(env) = self.env.as_mut() {
+            env.settle(&shown);
+        }
+        self.settings.push(Setting::of(self.name, key, shown, &source));
         value
     }
 }

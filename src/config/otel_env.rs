@@ -16,6 +16,8 @@ const MILLISECONDS_MAX: u64 = i32::MAX as u64;
 pub(super) struct OtelEnv<'a> {
     environment: &'a Environment,
     pub(super) warnings: Vec<String>,
+    /// Warnings that have yet to say what is used instead.
+    open: Vec<usize>,
 }
 
 /// A value, and the variable it came from.
@@ -54,7 +56,7 @@ impl Exporters {
 
 impl<'a> OtelEnv<'a> {
     pub(super) fn new(environment: &'a Environment) -> Self {
-        let mut env = Self { environment, warnings: Vec::new() };
+        let mut env = Self { environment, warnings: Vec::new(), open: Vec::new() };
         if environment.get("OTEL_CONFIG_FILE").is_some() {
             env.warnings.push("OTEL_CONFIG_FILE is ignored: use tollgate.toml and the other OTEL_* variables".into());
         }
@@ -89,10 +91,22 @@ impl<'a> OtelEnv<'a> {
             let Some(text) = self.environment.get(name) else { continue };
             match parse(text.trim()) {
                 Some(value) => return Some((value, name)),
-                None => self.warnings.push(format!("{name}={text:?} is ignored: expected {expected}")),
+                None => {
+                    self.open.push(self.warnings.len());
+                    self.warnings.push(format!("{name}={text:?} is ignored: expected {expected}"));
+                }
             }
         }
         None
+    }
+
+    /// Says in what was ignored since the last time which value is used instead.
+    pub(super) fn settle(&mut self, used: &str) {
+        for place in self.open.drain(..) {
+            if let Some(warning) = self.warnings.get_mut(place) {
+                warning.push_str(&format!("; {used} is used"));
+            }
+        }
     }
 
     /// Whether everything is switched off.
@@ -102,7 +116,9 @@ impl<'a> OtelEnv<'a> {
             "false" => Some(false),
             _ => None,
         };
-        self.choice(&["OTEL_SDK_DISABLED"], "true or false; false is assumed", truth).is_some_and(|(truth, _)| truth)
+        let is_disabled = self.choice(&["OTEL_SDK_DISABLED"], "true or false", truth).is_some_and(|(truth, _)| truth);
+        self.settle("false");
+        is_disabled
     }
 
     /// `OTEL_METRICS_EXPORTER`, a list.
@@ -157,7 +173,10 @@ impl<'a> OtelEnv<'a> {
             let is_base = name != "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
             match endpoint::of(text, protocol, is_base, is_insecure, name) {
                 Ok(endpoint) => return Some(endpoint),
-                Err(why) => self.warnings.push(format!("{name} is ignored: {why}")),
+                Err(why) => {
+                    self.open.push(self.warnings.len());
+                    self.warnings.push(format!("{name} is ignored: {why}"));
+                }
             }
         }
         None
@@ -175,7 +194,9 @@ impl<'a> OtelEnv<'a> {
             "OTEL_EXPORTER_OTLP_INSECURE",
             "OTEL_EXPORTER_OTLP_METRIC_INSECURE",
         ];
-        self.choice(&names, "true or false", truth).is_some_and(|(truth, _)| truth)
+        let is_insecure = self.choice(&names, "true or false", truth).is_some_and(|(truth, _)| truth);
+        self.settle(if is_insecure { "true" } else { "false" });
+        is_insecure
     }
 
     /// Request headers; what cannot be one is left out without showing it.

@@ -200,6 +200,7 @@ fn aggregations(
     });
     let (exponential, source) = env.exponential().or(in_file).unwrap_or((false, "default"));
     let value = if exponential { "exponential" } else { "explicit" };
+    env.settle(value);
     settings.push(Setting::general("histograms", value.to_owned(), source));
     let mut bounds = Vec::with_capacity(file.buckets.len());
     for (name, written) in &file.buckets {

@@ -45,8 +45,8 @@ impl Batch {
         Some((part, body.into()))
     }
 
-    /// The part that [`Self::next`] gave was taken.
-    pub(super) fn taken(&mut self) -> Option<Part> {
+    /// The part that [`Self::next`] gave was taken, or never will be.
+    pub(super) fn done(&mut self) -> Option<Part> {
         self.parts.pop_front()
     }
 

@@ -158,9 +158,10 @@ impl Destination {
         Batch::new(snapshot, self.protocol, self.request_bytes_max)
     }
 
-    /// Sends a batch, request by request in order, until one is not taken.
+    /// Sends a batch, request by request in order, until one is not taken for a reason that concerns
+    /// the next as well.
     async fn send(&mut self, batch: &mut Batch, pool: &Pool, bounds: Bounds<'_>, tally: &mut Tally) -> Answer {
-        let mut result = Answer::Accepted;
+        let (mut result, mut refused) = (Answer::Accepted, None);
         tally.points += batch.points();
         self.instruments.sending(batch.points());
         while let Some((_, body)) = batch.next(self.protocol, &self.resource) {
@@ -176,16 +177,24 @@ impl Destination {
                     result = answer;
                 }
                 _ => {
-                    if answer.error_type() == Some(ErrorType::PayloadTooLarge) {
+                    if is_too_large(&answer) {
                         self.request_bytes_max = (bytes / 2).clamp(REQUEST_BYTES_MIN, REQUEST_BYTES_MAX);
                     }
-                    return answer;
+                    if !is_of_this_request(&answer) {
+                        return answer;
+                    }
+                    refused = Some(answer);
+                    batch.done();
+                    continue;
                 }
             }
-            if let Some(part) = batch.taken() {
+            if let Some(part) = batch.done() {
                 tally.taken += part.points();
                 self.progress.acknowledge(&batch.snapshot, &part);
             }
+        }
+        if let Some(answer) = refused {
+            return answer;
         }
         // Several requests may have left out points; the last one speaks for all.
         if let Answer::Partial { rejected, .. } = &mut result {
@@ -207,6 +216,27 @@ impl Destination {
             }
             (_, None) => Delivery::Accepted,
         }
+    }
+}
+
+/// Whether smaller requests may be taken.
+fn is_too_large(answer: &Answer) -> bool {
+    match answer {
+        // What gRPC's implementations say of a message over their limit; the code is that of quotas too.
+        Answer::RefusedGrpc { code: Code::ResourceExhausted, text, .. } => text.contains("larger than max"),
+        _ => answer.error_type() == Some(ErrorType::PayloadTooLarge),
+    }
+}
+
+/// Whether an answer is about what was in this request: others may fare better.
+fn is_of_this_request(answer: &Answer) -> bool {
+    match answer {
+        Answer::Refused { status, .. } => matches!(status, 400 | 413 | 422),
+        Answer::RefusedGrpc { code, retry_after: None, .. } => {
+            matches!(code, Code::InvalidArgument | Code::ResourceExhausted)
+        }
+        Answer::Failed(failure) => matches!(failure, Failure::TooLarge(_)),
+        _ => false,
     }
 }
 

@@ -223,6 +223,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn case_21_pauses_grow_have_jitter_and_end_by_the_deadline() {
+        let most: Vec<Duration> = (0..40).scan(Backoff::default(), |backoff, _| Some(backoff.next(1.0))).collect();
+        assert!(most.is_sorted() && most[0] < most[3] && most[39] == BACKOFF_MAX, "{most:?}");
+        let minutes = Duration::from_secs(120);
+        let (first, second) =
+            (run(minutes, &[refused(503, None)]).await.1, run(minutes, &[refused(503, None)]).await.1);
+        assert!(first.len() > 20 && first.last().unwrap() < &minutes, "{first:?}");
+        assert_ne!(first, second, "two gateways do not come back in step");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_try_starts_after_the_deadline() {
         let (delivered, tries) = run(Duration::from_secs(15), &[refused(503, None)]).await;
         assert!(tries.len() > 2, "{tries:?}");

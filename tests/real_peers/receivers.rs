@@ -47,9 +47,19 @@ fn chats(tollgate: &mut Tollgate) -> Sums {
     sums
 }
 
+/// Under the names that Prometheus gives, and under those of OpenTelemetry, as it stores them unless
+/// told otherwise.
 #[test]
-fn victoria_metrics_holds_exact_totals() {
+fn case_43_a_real_receiver_has_the_names_and_the_totals() {
     let Some([peer]) = peers([VICTORIA_METRICS]) else { return };
+    let victoria = VictoriaMetrics::start_with_names_as_sent(&peer);
+    let endpoint = victoria.otlp_endpoint();
+    let mut tollgate = Tollgate::start_echo(&[TEAM_A], &reported_environment(&endpoint, "300"));
+    victoria.wait_for("{__name__=\"tollgate.requests\"}");
+    chats(&mut tollgate);
+    assert_eq!(victoria.total("{__name__=\"tollgate.requests\",tollgate.key=\"team-a\"}"), CHATS as f64);
+    assert_eq!(victoria.total("{__name__=\"gen_ai.client.operation.duration_count\"}"), CHATS as f64);
+
     let victoria = VictoriaMetrics::start(&peer);
     let endpoint = victoria.otlp_endpoint();
     let mut tollgate = Tollgate::start_echo(&[TEAM_A], &reported_environment(&endpoint, "300"));
@@ -154,7 +164,7 @@ fn the_collector_adds_deltas_up() {
 
 /// OpenTelemetry's own messages decode every byte that tollgate sends, and to the same values.
 #[test]
-fn opentelemetry_decodes_every_byte() {
+fn case_13_opentelemetrys_python_decodes_every_byte() {
     let Some([peer]) = peers([OPENTELEMETRY_PYTHON]) else { return };
     let receiver = Receiver::start(Version::V3_14);
     let mut tollgate = Tollgate::start_echo(&[TEAM_A], &reported_environment(&receiver.url(), "200"));

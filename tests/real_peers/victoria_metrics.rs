@@ -18,12 +18,21 @@ pub struct VictoriaMetrics {
 impl VictoriaMetrics {
     /// Starts one that names metrics as Prometheus does and listens for nothing but HTTP.
     pub fn start(peer: &Path) -> Self {
+        Self::run(peer, &["-opentelemetry.usePrometheusNaming"])
+    }
+
+    /// Starts one that keeps names as they were sent.
+    pub fn start_with_names_as_sent(peer: &Path) -> Self {
+        Self::run(peer, &[])
+    }
+
+    fn run(peer: &Path, naming: &'static [&'static str]) -> Self {
         let program = peer.join("victoria-metrics");
         let receiver = Receiver::start("VictoriaMetrics", "started server at", 1, move |folder, addresses| {
             let mut command = Command::new(&program);
             command.arg(format!("-storageDataPath={}", folder.join("data").display()));
             command.arg(format!("-httpListenAddr={}", addresses[0]));
-            command.args(["-opentelemetry.usePrometheusNaming", "-memory.allowedBytes=64MB"]);
+            command.arg("-memory.allowedBytes=64MB").args(naming);
             command
         });
         Self { receiver }
