@@ -22,6 +22,8 @@ const JSON_FACTOR: usize = 4;
 pub(super) struct Batch {
     pub(super) snapshot: Snapshot,
     pub(super) read: Instant,
+    /// The next request has been sent before, without an answer.
+    pub(super) may_be_taken: bool,
     parts: VecDeque<Part>,
 }
 
@@ -31,7 +33,7 @@ impl Batch {
         let bytes_max = if protocol == Protocol::HttpJson { bytes_max / JSON_FACTOR } else { bytes_max };
         // What is around the points: the resource and the scopes.
         let parts = snapshot.parts(bytes_max.saturating_sub(8 * 1024));
-        Self { snapshot, read: Instant::now(), parts: parts.into() }
+        Self { snapshot, read: Instant::now(), may_be_taken: false, parts: parts.into() }
     }
 
     /// The next request: its part, and its body as it goes out. The same as before, if that was not
@@ -47,6 +49,7 @@ impl Batch {
 
     /// The part that [`Self::next`] gave was taken, or never will be.
     pub(super) fn done(&mut self) -> Option<Part> {
+        self.may_be_taken = false;
         self.parts.pop_front()
     }
 

@@ -26,6 +26,9 @@ use crate::{
 /// Age at which a batch is given up: Prometheus refuses points that are an hour old.
 const BATCH_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// How long a batch that may have been taken is offered to a receiver that refuses what is in it.
+const REFUSED_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// Requests do not get smaller than this, however often a receiver says they are too large.
 const REQUEST_BYTES_MIN: usize = 64 * 1024;
 
@@ -132,8 +135,9 @@ impl Destination {
         {
             let answer = self.send(&mut pending, pool, bounds, &mut tally).await;
             if !answer.is_success() {
-                // As nothing newer has been taken, it may be sent again as it is.
-                let is_open = retry::retryable(&answer).is_some() || is_ambiguous(&answer);
+                // As nothing newer has been taken, it may be sent again as it is. Once a receiver may
+                // have taken it, no later refusal says that it has not.
+                let is_open = retry::retryable(&answer).is_some() || pending.may_be_taken;
                 self.pending = is_open.then_some(pending);
                 return (tally, answer);
             }
@@ -143,7 +147,7 @@ impl Destination {
         }
         let mut batch = self.read(source);
         let answer = self.send(&mut batch, pool, bounds, &mut tally).await;
-        if !self.is_cumulative && is_ambiguous(&answer) {
+        if !self.is_cumulative && batch.may_be_taken && !answer.is_success() {
             // If the receiver has it after all, it must not get the same differences under another
             // time: what is repeated to the bit can be told apart from what is new.
             self.pending = Some(batch);
@@ -169,7 +173,8 @@ impl Destination {
             let limit = self.timeout.map_or(left, |timeout| timeout.min(left));
             let bytes = body.len();
             tally.bytes += bytes;
-            let answer = self.receiver.send(pool, body, limit).await;
+            let (answer, again) = self.receiver.send(pool, body, limit).await;
+            batch.may_be_taken |= is_ambiguous(&answer) || (again && !answer.is_success());
             match &answer {
                 Answer::Accepted => {}
                 Answer::Partial { rejected, .. } => {
@@ -180,7 +185,8 @@ impl Destination {
                     if is_too_large(&answer) {
                         self.request_bytes_max = (bytes / 2).clamp(REQUEST_BYTES_MIN, REQUEST_BYTES_MAX);
                     }
-                    if !is_of_this_request(&answer) {
+                    let is_kept = !self.is_cumulative && batch.may_be_taken && batch.read.elapsed() < REFUSED_AGE_MAX;
+                    if is_kept || !is_of_this_request(&answer) {
                         return answer;
                     }
                     refused = Some(answer);

@@ -4,6 +4,7 @@
 //! retries nor judges; a reused connection that fails is the pool's to replace.
 
 use std::{
+    cell::Cell,
     io::{self, Write},
     time::{Duration, SystemTime},
 };
@@ -108,26 +109,29 @@ impl Receiver {
         }
     }
 
-    /// Sends one request and reads its answer, all within `limit`.
-    pub(super) async fn send(&self, pool: &Pool, body: Bytes, limit: Duration) -> Answer {
+    /// Sends one request and reads its answer, all within `limit`. Says as well whether it went out
+    /// more than once: then the answer to the last says nothing of those before it.
+    pub(super) async fn send(&self, pool: &Pool, body: Bytes, limit: Duration) -> (Answer, bool) {
         if body.len() > REQUEST_BYTES_MAX {
-            return Answer::Failed(Failure::TooLarge(body.len()));
+            return (Answer::Failed(Failure::TooLarge(body.len())), false);
         }
         let body = match self.wrap(body) {
             Ok(body) => body,
-            Err(error) => return Answer::Failed(Failure::Closed(error.to_string())),
+            Err(error) => return (Answer::Failed(Failure::Closed(error.to_string())), false),
         };
         let connect_limit = limit.min(CONNECT_TIMEOUT);
+        let sends = Cell::new(0);
         let exchange = async {
             match self.protocol {
-                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, body, connect_limit).await,
-                Protocol::Grpc => self.call(pool, body, connect_limit, limit).await,
+                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, body, connect_limit, &sends).await,
+                Protocol::Grpc => self.call(pool, body, connect_limit, limit, &sends).await,
             }
         };
-        match tokio::time::timeout(limit, exchange).await {
+        let answer = match tokio::time::timeout(limit, exchange).await {
             Ok(answer) => answer,
             Err(_) => Answer::Failed(Failure::Timeout(limit)),
-        }
+        };
+        (answer, sends.get() > 1)
     }
 
     fn wrap(&self, body: Bytes) -> io::Result<Bytes> {
@@ -144,7 +148,8 @@ impl Receiver {
         }
     }
 
-    fn request(&self, body: &Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: &Bytes, sends: &Cell<u32>) -> Request<Full<Bytes>> {
+        sends.set(sends.get() + 1);
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -152,10 +157,17 @@ impl Receiver {
         request
     }
 
-    async fn call(&self, pool: &Pool, body: Bytes, connect_limit: Duration, limit: Duration) -> Answer {
+    async fn call(
+        &self,
+        pool: &Pool,
+        body: Bytes,
+        connect_limit: Duration,
+        limit: Duration,
+        sends: &Cell<u32>,
+    ) -> Answer {
         let timeout = grpc::timeout(limit);
         let build = || {
-            let mut request = self.request(&body);
+            let mut request = self.request(&body, sends);
             request.headers_mut().insert("grpc-timeout", timeout.clone());
             request
         };
@@ -169,8 +181,8 @@ impl Receiver {
         }
     }
 
-    async fn exchange(&self, pool: &Pool, body: Bytes, connect_limit: Duration) -> Answer {
-        match pool.send(&self.origin, connect_limit, || self.request(&body)).await {
+    async fn exchange(&self, pool: &Pool, body: Bytes, connect_limit: Duration, sends: &Cell<u32>) -> Answer {
+        match pool.send(&self.origin, connect_limit, || self.request(&body, sends)).await {
             Ok(sent) => self.read(sent.response).await,
             Err(error) => Answer::Failed(Failure::of(&error, &self.redactor)),
         }
@@ -257,7 +269,7 @@ mod tests {
         for protocol in [Protocol::HttpProtobuf, Protocol::HttpJson, Protocol::Grpc] {
             let receiver = Receiver::new(&destination(protocol)).unwrap();
             let bytes = REQUEST_BYTES_MAX + 1;
-            let answer = receiver.send(&receiver.pool(), vec![0; bytes].into(), Duration::from_secs(1)).await;
+            let (answer, _) = receiver.send(&receiver.pool(), vec![0; bytes].into(), Duration::from_secs(1)).await;
             assert_eq!(answer, Answer::Failed(Failure::TooLarge(bytes)));
             assert_eq!(answer.error_type(), Some(ErrorType::RequestTooLarge));
         }

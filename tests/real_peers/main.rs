@@ -10,6 +10,7 @@
 
 mod collector;
 mod environment;
+mod fault_proxy;
 mod http;
 mod peers;
 mod points;
@@ -25,6 +26,7 @@ mod strict {
 mod scrape;
 #[path = "../support/tollgate.rs"]
 mod tollgate_thread;
+mod totals;
 mod victoria_metrics;
 
 use peers::{Chats, LLAMA, Llama, OPENAI, PROMETHEUS, Seen, Tollgate, peers};
