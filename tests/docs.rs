@@ -2,9 +2,10 @@
 
 #![expect(clippy::panic, reason = "a test says what is wrong by panicking")]
 
-use std::fs;
+use std::{collections::BTreeSet, fs, path::Path};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const TELEMETRY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/telemetry.md");
 
 /// The text with `content` between two marker lines.
 fn with_generated(text: &str, marker: &str, content: &str) -> String {
@@ -39,20 +40,58 @@ fn the_tables_of_the_readme_are_the_code() {
     }
 }
 
-/// Every configuration that the README shows is one that loads.
+/// Every configuration that the documentation shows is one that loads.
 #[test]
-fn the_configurations_of_the_readme_load() {
-    let text = fs::read_to_string(README).unwrap();
-    let blocks: Vec<&str> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 3, "found only {} configurations", blocks.len());
+fn the_configurations_of_the_documentation_load() {
+    let minimal = "[providers.p]\nkind = \"echo\"\n[models.m]\ndeployments = [{ provider = \"p\" }]\n\
+                   [[keys]]\nname = \"k\"\nkey = \"${TOLLGATE_KEY}\"\n";
     let environment = tollgate::config::Environment::of([
         ("OPENROUTER_API_KEY", "sk-or-1"),
         ("OPENAI_API_KEY", "sk-1"),
         ("TOLLGATE_KEY", "tg-0123456789abcdefghij"),
+        ("TOLLGATE_ADMIN_TOKEN", "tg-0123456789abcdefghij"),
+        ("OTLP_TOKEN", "otlp-1"),
+        ("VENDOR_KEY", "vendor-1"),
     ]);
-    for block in blocks {
-        if let Err(error) = tollgate::config::Config::parse(std::path::Path::new("README.md"), block, &environment) {
-            panic!("{error}\n{block}");
+    for (path, least) in [(README, 3), (TELEMETRY, 3)] {
+        let text = fs::read_to_string(path).unwrap();
+        let blocks: Vec<&str> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(blocks.len() >= least, "{path} has only {} configurations", blocks.len());
+        for block in blocks {
+            // Where it is about metrics, the rest is left out.
+            let rest = if block.contains("[[keys]]") { "" } else { minimal };
+            let loaded = tollgate::config::Config::parse(Path::new(path), &format!("{block}{rest}"), &environment);
+            if let Err(error) = loaded {
+                panic!("{error}\n{block}");
+            }
         }
     }
+}
+
+/// The words of `text` that begin with `prefix`.
+fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "._".contains(character);
+    let words = text.split(|character| !is_part(character)).map(|word| word.trim_end_matches('.'));
+    words.filter(|word| word.starts_with(prefix) && *word != prefix).collect()
+}
+
+/// Every variable that is read is documented, and every option, and nothing else.
+#[test]
+fn variables_and_options_are_documented() {
+    let documented = fs::read_to_string(TELEMETRY).unwrap();
+    let code: String = ["otel_env.rs", "destination.rs", "telemetry.rs"]
+        .map(|file| fs::read_to_string(format!("{}/src/config/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap())
+        .concat();
+    assert!(words(&code, "OTEL_").len() > 30);
+    assert_eq!(words(&documented, "OTEL_"), words(&code, "OTEL_"));
+
+    let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tollgate.example.toml")).unwrap();
+    let (_, section) = example.split_once("\n[telemetry]\n").unwrap();
+    let (section, _) = section.split_once("[[telemetry.export]]").unwrap();
+    let option = |line: &str| line.strip_prefix("# ")?.split_once(" = ").map(|(key, _)| format!("telemetry.{key}"));
+    let options: BTreeSet<String> = section.lines().filter_map(option).filter(|key| !key.contains(' ')).collect();
+    let metrics = ["telemetry.export", "telemetry.md"];
+    let named: BTreeSet<String> = words(&documented, "telemetry.").into_iter().map(str::to_owned).collect();
+    let named: BTreeSet<String> = named.into_iter().filter(|word| !metrics.contains(&word.as_str())).collect();
+    assert_eq!(named, options);
 }

@@ -15,7 +15,7 @@ pub(super) struct CheckArgs {
     /// /etc/tollgate/tollgate.toml, whichever exists first.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Also send one real export to the receiver and explain its answer; exits with 1 if it was
+    /// Also send one real export to each receiver and explain its answer; exits with 1 if it was
     /// not accepted.
     #[arg(long)]
     otlp: bool,

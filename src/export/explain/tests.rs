@@ -276,20 +276,53 @@ fn every_grpc_code_is_explained() {
     }
 }
 
+fn rows() -> impl Iterator<Item = Row> {
+    paths().into_iter().chain(refusals()).chain(failures()).chain(grpc_answers())
+}
+
+impl Row {
+    fn explain(&self, endpoint: &OtlpEndpoint) -> (&'static str, String) {
+        explain(&Facts {
+            endpoint,
+            protocol: self.protocol,
+            has_credentials: self.credentials,
+            has_client_certificate: self.client_certificate,
+            gzip: self.gzip,
+            answer: &self.answer,
+        })
+    }
+}
+
+/// Writes the table of the documentation anew if it has changed, and fails, so that the fix is to
+/// commit it.
+#[test]
+fn the_documentation_has_every_case() {
+    let mut table = String::from("| case | what is said |\n|---|---|\n");
+    let mut shown = HashSet::new();
+    for row in rows() {
+        let (case, sentence) = row.explain(&endpoint(row.url, row.source));
+        if shown.insert(case) {
+            table += &format!("| `{case}` | {} |\n", sentence.replace('|', "\\|").replace('<', "&lt;"));
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/telemetry.md");
+    let (begin, end) = ("<!-- answers: begin, generated -->\n", "<!-- answers: end -->");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let expected = format!("{before}{begin}\n{table}\n{end}{after}");
+    if expected != text {
+        std::fs::write(path, expected).unwrap();
+        panic!("docs/telemetry.md was out of date and has been written anew: commit it");
+    }
+}
+
 #[test]
 fn every_answer_has_its_advice_and_every_case_an_answer() {
     let mut seen = HashSet::new();
-    for row in paths().into_iter().chain(refusals()).chain(failures()).chain(grpc_answers()) {
+    for row in rows() {
         let endpoint = endpoint(row.url, row.source);
-        let facts = Facts {
-            endpoint: &endpoint,
-            protocol: row.protocol,
-            has_credentials: row.credentials,
-            has_client_certificate: row.client_certificate,
-            gzip: row.gzip,
-            answer: &row.answer,
-        };
-        let (case, sentence) = explain(&facts);
+        let (case, sentence) = row.explain(&endpoint);
         assert_eq!(case, row.case, "{sentence}");
         assert!(sentence.ends_with(row.advice), "{case}: {sentence:?} does not end with {:?}", row.advice);
         assert!(!sentence.contains('\n') && !sentence.contains("  "), "{case}: {sentence:?}");
