@@ -20,7 +20,7 @@ use tollgate::telemetry::{Aggregations, Attribute, Registry, Snapshot, Value, ot
 use crate::workload::{self, Metric, Series, Workload};
 
 /// Every type, so that none of the additions is one of nothing.
-const USAGE: Usage = Usage { input: 24, output: 29, cache_read: 16, cache_write: 4, reasoning: 8 };
+const USAGE: Usage = Usage { input: 24, output: 29, cache_read: 16, cache_write: 4, reasoning: 8, cost_nanos: None };
 /// A request that streams, as `request.stream` names it: how often bytes come after the first.
 const FURTHER_DELIVERIES: usize = 1;
 

@@ -4,6 +4,9 @@
 
 use memchr::memmem;
 use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::cost;
 
 /// Token counts of one answer. Input includes cache reads and writes, output includes reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,6 +16,8 @@ pub struct Usage {
     pub cache_read: u64,
     pub cache_write: u64,
     pub reasoning: u64,
+    /// What the provider says the answer cost, in nano-USD (OpenRouter's `cost`).
+    pub cost_nanos: Option<u64>,
 }
 
 /// Above this a count is taken for nonsense: no request has a trillion tokens, and one absurd
@@ -35,6 +40,8 @@ pub(super) struct WireUsage {
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
     completion_tokens_details: Option<CompletionDetails>,
+    #[serde(default)]
+    cost: Cost,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,6 +116,18 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+/// A cost in USD as nano-USD; anything but a sane number is none (Perplexity has an object here).
+#[derive(Debug, Default, Clone, Copy)]
+struct Cost(Option<u64>);
+
+impl<'de> Deserialize<'de> for Cost {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As text: a number out of range, such as 1e999, must not cost us the tokens beside it.
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        Ok(Self(text.parse().ok().and_then(|usd| cost::nanos(usd, cost::ANSWER_USD_MAX))))
+    }
+}
+
 impl WireUsage {
     /// The counts, if the input count is there; without it nothing was reported.
     pub(super) fn resolve(&self) -> Option<Usage> {
@@ -121,6 +140,7 @@ impl WireUsage {
             cache_read: cached.or(self.prompt_cache_hit_tokens.0).or(self.num_cached_tokens.0).unwrap_or_default(),
             cache_write: prompt.and_then(|details| details.cache_write_tokens.0).unwrap_or_default(),
             reasoning: completion.and_then(|details| details.reasoning_tokens.0).unwrap_or_default(),
+            cost_nanos: self.cost.0,
         })
     }
 }
@@ -170,6 +190,43 @@ mod tests {
         ];
         for (json, expected) in cases {
             assert_eq!(from_json_end(json.as_bytes()), *expected, "{json}");
+        }
+    }
+
+    /// No number a provider sends makes a cost of nonsense, nor does it lose the tokens beside it.
+    #[test]
+    fn reads_the_cost_that_a_provider_reports() {
+        #[rustfmt::skip]
+        let cases: &[(&str, Option<u64>)] = &[
+            ("0.00012", Some(120_000)), ("0.95", Some(950_000_000)), ("0", Some(0)), ("-0.0", Some(0)), ("3", Some(3_000_000_000)),
+            ("1.2E-4", Some(120_000)), ("1e-30", Some(0)), ("1000", Some(1_000_000_000_000)),
+            ("1000.01", None), ("-0.01", None), ("-1", None), ("1e308", None), ("-1e308", None), ("1e999", None), ("-1e999", None),
+            ("18446744073709551615", None), ("99999999999999999999999999999999999999999", None),
+            ("\"0.1\"", None), ("\"NaN\"", None), ("null", None), ("true", None), ("[0.1]", None), ("{\"total_cost\":0.1}", None),
+        ];
+        for (cost, nanos) in cases {
+            let expected = Usage { input: 11, output: 7, cost_nanos: *nanos, ..Usage::default() };
+            for json in [
+                format!(r#"{{"usage":{{"prompt_tokens":11,"completion_tokens":7,"cost":{cost}}}}}"#),
+                format!(r#"{{"usage":{{"cost": {cost} ,"prompt_tokens":11,"completion_tokens":7}}}}"#),
+            ] {
+                assert_eq!(from_json_end(json.as_bytes()), Some(expected), "{json}");
+            }
+        }
+        // What is no JSON is no usage at all.
+        for cost in ["NaN", "Infinity", "-Infinity", "+1", ".5", "01", ""] {
+            let json = format!(r#"{{"usage":{{"prompt_tokens":11,"completion_tokens":7,"cost":{cost}}}}}"#);
+            assert_eq!(from_json_end(json.as_bytes()), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn hostile_counts_are_none() {
+        for count in
+            ["-1", "1e308", "-1e308", "1e999", "1.5", "\"7\"", "1000000000001", "18446744073709551616", "[]", "{}"]
+        {
+            let json = format!(r#"{{"usage":{{"prompt_tokens":{count},"completion_tokens":7,"cost":0.1}}}}"#);
+            assert_eq!(from_json_end(json.as_bytes()), None, "{json}");
         }
     }
 

@@ -56,6 +56,17 @@ pub(super) struct Model {
 pub(super) struct Deployment {
     pub(super) provider: Spanned<String>,
     pub(super) model: Option<Spanned<String>>,
+    pub(super) price: Option<Price>,
+}
+
+/// In USD per million tokens.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Price {
+    pub(super) input: Spanned<f64>,
+    pub(super) output: Spanned<f64>,
+    pub(super) cache_read: Option<Spanned<f64>>,
+    pub(super) cache_write: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Deserialize)]

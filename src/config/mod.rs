@@ -33,7 +33,10 @@ use self::{
     reference::Resolver,
     resolve::Resolve,
 };
-use crate::telemetry::{Aggregations, Temporality};
+use crate::{
+    api::cost::Price,
+    telemetry::{Aggregations, Temporality},
+};
 
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -116,6 +119,8 @@ pub struct Deployment {
     pub provider: usize,
     /// The model's name at the provider.
     pub model: String,
+    /// What its tokens cost, if that is known here.
+    pub price: Option<Price>,
 }
 
 /// `[[keys]]`.

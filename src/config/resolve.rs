@@ -11,6 +11,7 @@ use super::{
     reference::Resolver,
     value,
 };
+use crate::api::cost::Price;
 
 /// Most worker threads.
 const THREADS_MAX: i64 = 256;
@@ -22,6 +23,10 @@ const NAME_MAX: usize = 64;
 const KEY_BYTES_MIN: usize = 8;
 /// Shorter client keys are warned about: they can be guessed.
 const KEY_BYTES_SAFE: usize = 20;
+
+/// Lower prices, in USD per million tokens, are warned about: nobody sells tokens at a thousandth of a
+/// USD per million, and LiteLLM's prices are per token.
+const PRICE_SAFE: f64 = 0.001;
 
 /// Resolves one file, collecting problems and warnings.
 pub(super) struct Resolve<'a, 'text> {
@@ -138,11 +143,12 @@ impl Resolve<'_, '_> {
                 if let Some(upstream) = &deployment.model {
                     self.name("model", upstream);
                 }
+                let price = deployment.price.as_ref().map(|price| self.price(name.get_ref(), price));
                 let wanted = deployment.provider.get_ref();
                 match providers.iter().position(|provider| provider.name == *wanted) {
                     Some(provider) => {
                         let model = deployment.model.as_ref().unwrap_or(name).get_ref().clone();
-                        deployments.push(Deployment { provider, model });
+                        deployments.push(Deployment { provider, model, price });
                     }
                     None => {
                         let known = providers.iter().map(|provider| provider.name.as_str());
@@ -161,6 +167,25 @@ impl Resolve<'_, '_> {
             self.problems.add(0..0, "no models: add a [models.NAME] table, such as [models.gpt-4o-mini]");
         }
         resolved
+    }
+
+    fn price(&mut self, model: &str, price: &file::Price) -> Price {
+        let mut amount = |usd: &Spanned<f64>| {
+            let usd_per_million = *usd.get_ref();
+            if usd_per_million > 0.0 && usd_per_million < PRICE_SAFE {
+                self.warnings.push(format!(
+                    "models.{model}: prices are in USD per million tokens: {usd_per_million} looks like one per token"
+                ));
+            }
+            value::price(usd_per_million).unwrap_or_else(|message| {
+                self.problems.add(usd.span(), message);
+                0
+            })
+        };
+        let (input, output) = (amount(&price.input), amount(&price.output));
+        let cache_read = price.cache_read.as_ref().map_or(input, &mut amount);
+        let cache_write = price.cache_write.as_ref().map_or(input, &mut amount);
+        Price { input, output, cache_read, cache_write }
     }
 
     pub(super) fn keys(&mut self, keys: &[Spanned<file::Key>], models: &[Model]) -> Vec<Key> {

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use super::{BaseUrl, Protocol};
+use crate::api::cost;
+
+/// Highest price, in USD per million tokens: 10,000 is more than ten times what the dearest ask.
+const PRICE_MAX: f64 = 10_000.0;
 
 /// `"15s"`, `"500ms"`, `"2m"`, `"1h"`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -106,6 +110,12 @@ pub(super) fn compression(text: &str) -> Option<bool> {
         "none" => Some(false),
         _ => None,
     }
+}
+
+/// USD per million tokens, as nano-USD per million tokens.
+pub(super) fn price(usd: f64) -> Result<u64, String> {
+    cost::nanos(usd, PRICE_MAX)
+        .ok_or_else(|| format!("{usd} is no price: it has to be from 0 to {PRICE_MAX}, in USD per million tokens"))
 }
 
 /// 64 hexadecimal digits.

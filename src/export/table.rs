@@ -201,6 +201,7 @@ fn with_unit(value: f64, unit: &str) -> String {
         "By" => amount(value, 1e3, BYTES),
         "s" if value < 60.0 => amount(value * 1e9, 1e3, PARTS_OF_A_SECOND),
         "s" => format!("{value:.0} s"),
+        "{USD}" => format!("${value:.6}"),
         _ if value.fract() == 0.0 => format!("{value:.0}"),
         _ => format!("{value:.1}"),
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, Uri};
 
 use crate::{
-    api::operation::Operation,
+    api::{cost::Price, operation::Operation},
     config::{self, BaseUrl, Config, ProviderKind},
     http_client::Origin,
     telemetry::{Attribute, Counter, Registry, catalog, instruments::DeploymentInstruments},
@@ -49,6 +49,7 @@ pub struct Deployment {
     pub provider: Arc<Provider>,
     /// The model's name at the provider.
     pub model: String,
+    pub price: Option<Price>,
     /// `provider/model`, for `x-tollgate-deployment`.
     pub label: HeaderValue,
     pub instruments: Arc<DeploymentInstruments>,
@@ -112,10 +113,11 @@ impl HttpTransport {
 impl Deployment {
     pub(super) fn new(
         model: &str,
-        upstream_model: &str,
+        deployment: &config::Deployment,
         provider: &Arc<Provider>,
         registry: &Registry,
     ) -> Result<Self, String> {
+        let upstream_model = &*deployment.model;
         let label = format!("{}/{upstream_model}", provider.name);
         let label = HeaderValue::from_str(&label).map_err(|_| format!("{label:?} cannot stand in a header"))?;
         let mut fixed = vec![
@@ -130,6 +132,7 @@ impl Deployment {
         Ok(Self {
             provider: Arc::clone(provider),
             model: upstream_model.to_owned(),
+            price: deployment.price,
             label,
             instruments: Arc::new(DeploymentInstruments::bind(registry, &fixed)),
         })

@@ -97,7 +97,11 @@ fn key_model_instruments(
         if *bound > KEY_MODEL_PAIRS_MAX {
             return Arc::clone(&other);
         }
-        Arc::new(KeyModelInstruments::bind(registry, key, &model.name, create))
+        let pair = KeyModelInstruments::bind(registry, key, &model.name, create);
+        if create && model.deployments.iter().any(|deployment| deployment.price.is_some()) {
+            pair.cost.create(());
+        }
+        Arc::new(pair)
     });
     (pairs.collect(), other)
 }

@@ -23,7 +23,7 @@ impl Model {
         let deployments = model.deployments.iter().map(|deployment| {
             let provider =
                 providers.get(deployment.provider).ok_or("a deployment names a provider that is not there")?;
-            Deployment::new(&model.name, &deployment.model, provider, registry)
+            Deployment::new(&model.name, deployment, provider, registry)
         });
         Ok(Self {
             name: model.name.clone(),

@@ -8,10 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderMap;
+
 use crate::{
     api::{
+        cost::Price,
         error::{Error, ErrorKind},
         operation::Operation,
+        rate_limit,
         usage::Usage,
     },
     gateway::Deployment,
@@ -23,6 +27,7 @@ use crate::{
 pub(super) struct Attempt {
     instruments: Arc<DeploymentInstruments>,
     operation: Operation,
+    price: Option<Price>,
     _active: ActiveGuard,
     pub(super) started: Instant,
     pub(super) idle_timeout: Duration,
@@ -36,10 +41,22 @@ impl Attempt {
             _active: instruments.active.enter(()),
             instruments: Arc::clone(instruments),
             operation,
+            price: deployment.price,
             started: Instant::now(),
             idle_timeout: deployment.provider.idle_timeout,
             ended: false,
         }
+    }
+
+    /// The head of an answer has come, whatever becomes of it.
+    pub(super) fn head(&self, headers: &HeaderMap) {
+        self.instruments.set_remaining(&rate_limit::remaining(headers));
+    }
+
+    /// What an answer of that usage costs in nano-USD: by the configured price, else as the provider
+    /// says.
+    pub(super) fn cost(&self, usage: &Usage) -> Option<u64> {
+        self.price.map_or(usage.cost_nanos, |price| Some(price.of(usage)))
     }
 
     /// Ends without an answer for the client.

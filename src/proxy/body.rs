@@ -300,9 +300,10 @@ impl Relay {
     fn end(&mut self, broken: Option<ErrorKind>) {
         self.state = State::Ended;
         let usage = self.watch.usage();
+        let cost = usage.as_ref().and_then(|usage| self.attempt.cost(usage));
         let kind = broken.or(self.kind);
         self.attempt.answered(kind, usage.as_ref());
-        self.record.provider_answered(self.status, kind, usage.as_ref());
+        self.record.provider_answered(self.status, kind, usage.as_ref(), cost);
     }
 
     /// Whether the provider has been silent for too long. The timer is set once and moved only

@@ -167,16 +167,19 @@ async fn one_attempt(
 ) -> Result<Answered, Error> {
     let ask_usage = request.asks_usage_for(deployment);
     match upstream::send(worker, deployment, request, ask_usage).await {
-        Ok(response) => match upstream::verdict(response.status(), is_last) {
-            None => Ok(Answered {
-                response,
-                attempt,
-                deployment_label: deployment.label.clone(),
-                attempts: 1,
-                strip_usage: ask_usage,
-            }),
-            Some(kind) => Err(attempt.failed(upstream::refused(deployment, kind, response.status()))),
-        },
+        Ok(response) => {
+            attempt.head(response.headers());
+            match upstream::verdict(response.status(), is_last) {
+                None => Ok(Answered {
+                    response,
+                    attempt,
+                    deployment_label: deployment.label.clone(),
+                    attempts: 1,
+                    strip_usage: ask_usage,
+                }),
+                Some(kind) => Err(attempt.failed(upstream::refused(deployment, kind, response.status()))),
+            }
+        }
         Err(error) => Err(attempt.failed(error)),
     }
 }

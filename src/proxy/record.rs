@@ -151,9 +151,18 @@ impl Record {
     }
 
     /// Ends with a provider's answer, read to its end.
-    pub(super) fn provider_answered(&mut self, status: u16, kind: Option<ErrorKind>, usage: Option<&Usage>) {
+    pub(super) fn provider_answered(
+        &mut self,
+        status: u16,
+        kind: Option<ErrorKind>,
+        usage: Option<&Usage>,
+        cost_nanos: Option<u64>,
+    ) {
         if let (Some(usage), Some(key_model)) = (usage, &self.key_model) {
             key_model.add_usage(usage);
+        }
+        if let (Some(nanos), Some(key_model)) = (cost_nanos, &self.key_model) {
+            key_model.cost.add((), nanos);
         }
         let outcome = if kind.is_some() { Outcome::Failed } else { Outcome::Completed };
         let ending = match kind {

@@ -68,7 +68,7 @@ attribute_enum! {
     pub enum Group: "group" {
         FrontDoor = "Front door",
         Deployments = "Deployments",
-        Tokens = "Tokens, by key and model",
+        Tokens = "Tokens and cost, by key and model",
         Gateway = "Gateway",
         Exporter = "Exporter",
         Process = "Process",
@@ -123,6 +123,8 @@ macro_rules! catalog {
 
 /// Recorded in nanoseconds, exported in seconds.
 const NANOS: Option<f64> = Some(1e-9);
+/// Recorded in nano-USD, exported in USD.
+const NANO_USD: Option<f64> = Some(1e-9);
 /// Recorded as the integer it is.
 const WHOLE: Option<f64> = None;
 
@@ -182,8 +184,11 @@ catalog! {
     ATTEMPTS: Deployments, "tollgate.attempts", Kind::Counter, "{attempt}", WHOLE, ["tollgate.outcome", "gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Attempts at a deployment by how they ended.";
     STREAMS_BROKEN: Deployments, "tollgate.streams.broken", Kind::Counter, "{stream}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Answers that broke off before their end.";
     USAGE_MISSING: Deployments, "tollgate.usage.missing", Kind::Counter, "{request}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Completed answers whose token usage could not be read.";
+    RATE_LIMIT_REQUESTS: Deployments, "tollgate.upstream.rate_limit.remaining_requests", Kind::Gauge, "{request}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Requests left of the provider's rate limit, as the last answer that said so had it.";
+    RATE_LIMIT_TOKENS: Deployments, "tollgate.upstream.rate_limit.remaining_tokens", Kind::Gauge, "{token}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Tokens left of the provider's rate limit, as the last answer that said so had it.";
 
     TOKENS: Tokens, "tollgate.tokens", Kind::Counter, "{token}", WHOLE, ["tollgate.key", "gen_ai.request.model", "gen_ai.token.type"], "Tokens by client key, requested model and type; cache and reasoning tokens are part of input and output.";
+    COST: Tokens, "tollgate.cost.usd", Kind::Counter, "{USD}", NANO_USD, ["tollgate.key", "gen_ai.request.model"], "Cost in USD by client key and requested model, recorded in whole nano-USD: by the deployment's price, else as the provider reports it.";
     REQUESTS: Tokens, "tollgate.requests", Kind::Counter, "{request}", WHOLE, ["tollgate.key", "gen_ai.request.model", "tollgate.outcome"], "Model requests by client key, requested model and outcome.";
 
     OVERHEAD: Gateway, "tollgate.overhead.duration", OVERHEAD_SECONDS, "s", NANOS, ["gen_ai.operation.name"], "Time a request spent in the gateway before it was sent on, without waiting for the client's body.";

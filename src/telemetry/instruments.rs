@@ -11,7 +11,7 @@ use super::{
     handle::{Counter, Gauge, Histogram, UpDownCounter},
     registry::Registry,
 };
-use crate::api::{error::ErrorKind, operation::Operation, usage::Usage};
+use crate::api::{error::ErrorKind, operation::Operation, rate_limit::Remaining, usage::Usage};
 
 /// The gateway as an HTTP server.
 #[derive(Debug)]
@@ -73,6 +73,9 @@ pub struct DeploymentInstruments {
     pub attempts: Counter<Outcome>,
     pub streams_broken: Counter,
     pub usage_missing: Counter,
+    /// What is left of a rate limit: a series from the first answer on that says so.
+    pub requests_left: Gauge,
+    pub tokens_left: Gauge,
 }
 
 impl DeploymentInstruments {
@@ -87,6 +90,8 @@ impl DeploymentInstruments {
             attempts: registry.counter(&metric::ATTEMPTS, fixed),
             streams_broken: registry.counter(&metric::STREAMS_BROKEN, fixed),
             usage_missing: registry.counter(&metric::USAGE_MISSING, fixed),
+            requests_left: registry.gauge(&metric::RATE_LIMIT_REQUESTS, fixed),
+            tokens_left: registry.gauge(&metric::RATE_LIMIT_TOKENS, fixed),
         };
         deployment.active.create(());
         Outcome::ALL.iter().for_each(|outcome| deployment.attempts.create(*outcome));
@@ -103,6 +108,16 @@ impl DeploymentInstruments {
             self.token_usage.record((operation, TokenType::Output), usage.output);
         }
     }
+
+    /// Sets what is left of the provider's rate limit, where an answer says so.
+    pub fn set_remaining(&self, remaining: &Remaining) {
+        if let Some(requests) = remaining.requests {
+            self.requests_left.set((), requests.cast_signed());
+        }
+        if let Some(tokens) = remaining.tokens {
+            self.tokens_left.set((), tokens.cast_signed());
+        }
+    }
 }
 
 /// One client key's share of one model.
@@ -110,6 +125,8 @@ impl DeploymentInstruments {
 pub struct KeyModelInstruments {
     pub requests: Counter<Outcome>,
     pub tokens: Counter<TokenType>,
+    /// In nano-USD; a series from the start where a price is configured, else from the first cost on.
+    pub cost: Counter,
 }
 
 impl KeyModelInstruments {
@@ -119,6 +136,7 @@ impl KeyModelInstruments {
         let bound = Self {
             requests: registry.counter(&metric::REQUESTS, &fixed),
             tokens: registry.counter(&metric::TOKENS, &fixed),
+            cost: registry.counter(&metric::COST, &fixed),
         };
         if create {
             Outcome::ALL.iter().for_each(|outcome| bound.requests.create(*outcome));

@@ -13,7 +13,7 @@ const OPENAI: &str = concat!(
 );
 const USAGE_EVENT: &str = "data: {\"id\":\"c1\",\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":32,\"total_tokens\":51}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
-const USAGE: Usage = Usage { input: 19, output: 32, cache_read: 0, cache_write: 0, reasoning: 0 };
+const USAGE: Usage = Usage { input: 19, output: 32, cache_read: 0, cache_write: 0, reasoning: 0, cost_nanos: None };
 
 fn run(stream: &[u8], strip: bool, cuts: &[usize]) -> (Vec<u8>, Tap) {
     let mut tap = Tap::new(strip);
