@@ -61,7 +61,7 @@ pub(super) struct Deployment {
 
 /// In USD per million tokens.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{ input = …, output = … } in USD per million tokens")]
 pub(super) struct Price {
     pub(super) input: Spanned<f64>,
     pub(super) output: Spanned<f64>,

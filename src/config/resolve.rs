@@ -174,7 +174,7 @@ impl Resolve<'_, '_> {
             let usd_per_million = *usd.get_ref();
             if usd_per_million > 0.0 && usd_per_million < PRICE_SAFE {
                 self.warnings.push(format!(
-                    "models.{model}: prices are in USD per million tokens: {usd_per_million} looks like one per token"
+                    "models.{model}: prices are in USD per million tokens: {usd_per_million:?} looks like one per token"
                 ));
             }
             value::price(usd_per_million).unwrap_or_else(|message| {

@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 use proptest::prelude::*;
 
 use super::{Config, Destination, Environment, Loaded, Protocol, ProviderKind};
-use crate::telemetry::Temporality;
+use crate::{api::cost::Price, telemetry::Temporality};
 
 const GOOD: &str = "[providers.p]\nbase_url = \"http://h/v1\"\n[models.m]\ndeployments = [{ provider = \"p\" }]\n[[keys]]\nname = \"k\"\nkey = \"tg-0123456789abcdef-canary\"\n";
 
@@ -76,6 +76,35 @@ fn a_good_file_is_what_it_says() {
     assert_eq!(config.models[0].deployments[0].provider, 1);
     assert_eq!(config.keys[0].models, Some(vec![0]));
     assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn prices_are_nano_usd_per_million_tokens() {
+    let price = |written: &str| {
+        let text = GOOD.replace("provider = \"p\"", &format!("provider = \"p\", price = {{ {written} }}"));
+        let loaded = load(&text, &[]).unwrap();
+        (loaded.config.models[0].deployments[0].price.unwrap(), loaded.warnings)
+    };
+    let of = |input, output, cache_read, cache_write| Price { input, output, cache_read, cache_write };
+    let rows = [
+        ("input = 0.15, output = 0.60", of(150_000_000, 600_000_000, 150_000_000, 150_000_000)),
+        (
+            "input = 3, output = 15, cache_read = 0.3, cache_write = 3.75",
+            of(3_000_000_000, 15_000_000_000, 300_000_000, 3_750_000_000),
+        ),
+        ("input = 0.15, output = 0.6, cache_read = 0.075", of(150_000_000, 600_000_000, 75_000_000, 150_000_000)),
+        ("input = 0, output = 0.0", of(0, 0, 0, 0)),
+        ("input = 10000, output = 0.001", of(10_000_000_000_000, 1_000_000, 10_000_000_000_000, 10_000_000_000_000)),
+    ];
+    for (written, expected) in rows {
+        assert_eq!(price(written), (expected, Vec::new()), "{written}");
+    }
+    // LiteLLM has prices per token.
+    assert_eq!(
+        price("input = 1.5e-07, output = 0.6").1,
+        ["models.m: prices are in USD per million tokens: 1.5e-7 looks like one per token"]
+    );
+    assert_eq!(load(GOOD, &[]).unwrap().config.models[0].deployments[0].price, None);
 }
 
 #[test]
@@ -193,6 +222,7 @@ fn the_example_shows_every_option_and_its_default() {
         ("[providers.x]\nzz = 1\n", "[providers."),
         ("[models.x]\nzz = 1\n", "[models."),
         ("[models.x]\ndeployments = [{ zz = 1 }]\n", "[models."),
+        ("[models.x]\ndeployments = [{ price = { zz = 1 } }]\n", "[models."),
         ("[[keys]]\nzz = 1\n", "[[keys]]"),
         ("[telemetry]\nzz = 1\n", "[telemetry]"),
         ("[[telemetry.export]]\nzz = 1\n", "[telemetry]"),

@@ -115,7 +115,7 @@ pub(super) fn compression(text: &str) -> Option<bool> {
 /// USD per million tokens, as nano-USD per million tokens.
 pub(super) fn price(usd: f64) -> Result<u64, String> {
     cost::nanos(usd, PRICE_MAX)
-        .ok_or_else(|| format!("{usd} is no price: it has to be from 0 to {PRICE_MAX}, in USD per million tokens"))
+        .ok_or_else(|| format!("{usd:?} is no price: it has to be from 0 to {PRICE_MAX}, in USD per million tokens"))
 }
 
 /// 64 hexadecimal digits.

@@ -323,6 +323,7 @@ mod tests {
         assert_eq!(with_unit(999.0, "By"), "999 B");
         assert_eq!(with_unit(-3.0, "{request}"), "-3");
         assert_eq!(with_unit(2.25, "{token}"), "2.2");
+        assert_eq!(with_unit(0.000_225, "{USD}"), "$0.000225");
     }
 
     #[test]

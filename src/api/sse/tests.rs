@@ -85,7 +85,7 @@ fn line_endings_comments_and_spelling() {
         ("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":32}}\r\rdata: [DONE]\r\r", "data: [DONE]\r\r", Some(USAGE)),
         // OpenRouter's comments, before and between events.
         (": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":32,\"cost\":0.1}}\n\ndata: [DONE]\n\n",
-         ": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\ndata: [DONE]\n\n", Some(USAGE)),
+         ": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\ndata: [DONE]\n\n", Some(Usage { cost_nanos: Some(100_000_000), ..USAGE })),
         // No space after the colon, keys in another order, white space in the JSON.
         ("data:{ \"usage\" : { \"completion_tokens\" : 32 , \"prompt_tokens\" : 19 } , \"choices\" : [ ] }\n\ndata:[DONE]\n\n", "data:[DONE]\n\n", Some(USAGE)),
         // Groq.
