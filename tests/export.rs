@@ -19,6 +19,7 @@ use support::{
     receiver::{Fault, Receiver, Request, Version},
 };
 use tollgate::{
+    api::rate_limit::Remaining,
     config::{Secret, Telemetry},
     export::{Delivery, ErrorType},
     proto::opentelemetry::proto::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse},
@@ -70,10 +71,12 @@ fn everything_the_catalog_promises_arrives_in_both_versions() {
         let registry = Registry::new();
         let fixed = [Attribute::text("gen_ai.provider.name", "openai"), Attribute::text("gen_ai.request.model", "m")];
         let _server = ServerInstruments::bind(&registry);
-        let _deployment = DeploymentInstruments::bind(&registry, &fixed);
+        let deployment = DeploymentInstruments::bind(&registry, &fixed);
+        deployment.set_remaining(&Remaining { requests: Some(1), tokens: Some(2) });
         let key = KeyModelInstruments::bind(&registry, "team-a", "m", true);
         let _model = ModelInstruments::bind(&registry, "m");
         key.requests.add(Outcome::Completed, 3);
+        key.cost.create(());
         let running = Running::start(&registry, &telemetry(receiver.address()));
         let requests = receiver.wait_for_stored(3);
         let report = running.report();

@@ -5,7 +5,9 @@
 
 mod bad_input;
 mod cancel;
+mod cost;
 mod fallback;
 mod proxy;
+mod rate_limit;
 mod streaming;
 mod support;

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// on it; metrics go where `environment` says.
 pub(crate) fn config(environment: &[(&str, &str)]) -> Config {
     let toml = "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 1\n[providers.echo]\nkind = \"echo\"\ndelay = \"10ms\"\n\
-                [models.echo]\ndeployments = [{ provider = \"echo\" }]\n[[keys]]\nname = \"team-a\"\n\
+                [models.echo]\ndeployments = [{ provider = \"echo\", price = { input = 1, output = 2 } }]\n[[keys]]\nname = \"team-a\"\n\
                 key = \"${TOLLGATE_KEY}\"\n";
     let environment = Environment::of(environment.iter().copied().chain([("TOLLGATE_KEY", KEY)]));
     let mut config = Config::parse(Path::new("tollgate.toml"), toml, &environment).unwrap().config;
