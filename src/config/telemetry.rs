@@ -66,6 +66,11 @@ pub(super) fn resolve(
     // What is written is checked also when it is switched off; then nobody is told of it.
     let before = picker.settings.len();
     destinations.extend(picker.destination(pace, file.export.is_empty()));
+    if destinations.is_empty() {
+        // It is no receiver itself; its pace is that of the others.
+        settings.retain(|setting| setting.of != OWN || setting.name != "protocol");
+        settings.iter_mut().filter(|setting| setting.of == OWN).for_each(|setting| setting.of.clear());
+    }
     destinations.extend(exports(&file.export, pace, resolve, settings));
     if !exporters.otlp {
         destinations.clear();
