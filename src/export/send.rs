@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{Destination, OtlpEndpoint, Protocol},
-    http_client::{Error, Origin, Pool, ResponseBody, TlsFiles},
+    http_client::{self as client, Error, HeaderLines, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
 };
 
 /// OTLP's limit for a request before compression. Larger ones are not sent; how they come about at
@@ -47,6 +47,8 @@ pub(super) struct Receiver {
     has_credentials: bool,
     gzip: bool,
     origin: Origin,
+    /// What every request over HTTP/1.1 begins with.
+    head: RequestHead,
     uri: Uri,
     headers: HeaderMap,
     redactor: Redactor,
@@ -76,7 +78,12 @@ impl Receiver {
             tls.check()?;
         }
         let headers = headers(&settings.headers, settings.protocol, &origin, settings.gzip)?;
+        let mut head = RequestHead::post(&uri, &origin);
+        for (name, value) in headers.iter().filter(|(name, _)| **name != header::HOST) {
+            head.push(name, value);
+        }
         Ok(Self {
+            head,
             endpoint: endpoint.clone(),
             protocol: settings.protocol,
             has_credentials: headers.keys().any(|name| {
@@ -121,9 +128,10 @@ impl Receiver {
         };
         let connect_limit = limit.min(CONNECT_TIMEOUT);
         let sends = Cell::new(0);
+        let request = self.head.request(&HeaderLines::default(), body.clone());
         let exchange = async {
             match self.protocol {
-                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, body, connect_limit, &sends).await,
+                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, &request, connect_limit).await,
                 Protocol::Grpc => self.call(pool, body, connect_limit, limit, &sends).await,
             }
         };
@@ -131,7 +139,7 @@ impl Receiver {
             Ok(answer) => answer,
             Err(_) => Answer::Failed(Failure::Timeout(limit)),
         };
-        (answer, sends.get() > 1)
+        (answer, sends.get().max(request.sends()) > 1)
     }
 
     fn wrap(&self, body: Bytes) -> io::Result<Bytes> {
@@ -181,8 +189,8 @@ impl Receiver {
         }
     }
 
-    async fn exchange(&self, pool: &Pool, body: Bytes, connect_limit: Duration, sends: &Cell<u32>) -> Answer {
-        match pool.send(&self.origin, connect_limit, || self.request(&body, sends)).await {
+    async fn exchange(&self, pool: &Pool, request: &client::Request, connect_limit: Duration) -> Answer {
+        match pool.send(&self.origin, connect_limit, request, is_of_interest).await {
             Ok(sent) => self.read(sent.response).await,
             Err(error) => Answer::Failed(Failure::of(&error, &self.redactor)),
         }
@@ -209,6 +217,11 @@ impl Receiver {
             text: error_text(content_type, &body, &self.redactor),
         }
     }
+}
+
+/// The headers of an answer that say something to an exporter.
+fn is_of_interest(name: &str) -> bool {
+    ["content-type", "location", "retry-after"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// How the reading of a body ended.

@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Uri};
+use http::{
+    HeaderValue, Uri,
+    header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT},
+};
 
 use crate::{
     api::{cost::Price, operation::Operation},
     config::{self, BaseUrl, Config, ProviderKind},
-    http_client::Origin,
+    http_client::{Origin, RequestHead},
     telemetry::{Attribute, Counter, Registry, catalog, instruments::DeploymentInstruments},
 };
 
@@ -37,10 +40,8 @@ pub enum Transport {
 pub struct HttpTransport {
     pub origin: Origin,
     pub connect_timeout: Duration,
-    /// The whole `Authorization` header, marked sensitive.
-    pub authorization: Option<HeaderValue>,
-    /// Request targets, by operation.
-    targets: Vec<Uri>,
+    /// What every request begins with, by operation, the provider key included.
+    heads: Vec<RequestHead>,
 }
 
 /// One place that serves a model.
@@ -83,30 +84,34 @@ pub(super) fn providers(config: &Config, registry: &Registry) -> Result<Vec<Arc<
 impl HttpTransport {
     fn new(provider: &config::Provider, url: &BaseUrl) -> Result<Self, String> {
         let wrong = |why: String| format!("providers.{}: {why}", provider.name);
-        let targets = Operation::ALL.iter().map(|operation| {
-            let target = format!("{}{}", url.path, operation.upstream_path());
-            target.parse::<Uri>().map_err(|error| wrong(format!("base_url: {error}")))
-        });
+        let origin = Origin::new(url.tls, &url.host, url.port).map_err(wrong)?;
         let authorization = match &provider.api_key {
             None => None,
             Some(key) => {
                 let header = HeaderValue::from_str(&format!("Bearer {}", key.expose()));
-                let mut header = header.map_err(|_| wrong("api_key has characters that no header can carry".into()))?;
-                header.set_sensitive(true);
-                Some(header)
+                Some(header.map_err(|_| wrong("api_key has characters that no header can carry".into()))?)
             }
         };
-        Ok(Self {
-            origin: Origin::new(url.tls, &url.host, url.port).map_err(wrong)?,
-            connect_timeout: provider.connect_timeout,
-            authorization,
-            targets: targets.collect::<Result<_, String>>()?,
-        })
+        let heads = Operation::ALL.iter().map(|operation| {
+            let target = format!("{}{}", url.path, operation.upstream_path());
+            let target = target.parse::<Uri>().map_err(|error| wrong(format!("base_url: {error}")))?;
+            let mut head = RequestHead::post(&target, &origin);
+            // Usage has to be read from the answer, so it must not be compressed.
+            head.push(&ACCEPT_ENCODING, &HeaderValue::from_static("identity"));
+            head.push(&USER_AGENT, &HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION"))));
+            if let Some(authorization) = &authorization {
+                head.push(&AUTHORIZATION, authorization);
+            }
+            Ok(head)
+        });
+        let heads = heads.collect::<Result<_, String>>()?;
+        Ok(Self { origin, connect_timeout: provider.connect_timeout, heads })
     }
 
-    /// The request target of an operation.
-    pub fn target(&self, operation: Operation) -> Uri {
-        self.targets.get(operation as usize).cloned().unwrap_or_default()
+    /// What every request for an operation begins with.
+    pub fn head(&self, operation: Operation) -> &RequestHead {
+        // Made from the same list.
+        &self.heads[operation as usize]
     }
 }
 

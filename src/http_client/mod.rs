@@ -4,16 +4,16 @@
 //! redirect, retries nothing that a server may have seen, and knows nothing of models or metrics.
 
 mod connect;
+mod http1;
 mod http2;
 mod origin;
 mod pool;
-mod response;
 mod tls;
 
+pub use http1::{HeaderLines, Keep, Request, RequestHead, ResponseBody};
 pub use http2::Reply;
 pub use origin::Origin;
 pub use pool::{Pool, Sent};
-pub use response::{ResponseBody, read_bounded};
 pub use tls::TlsFiles;
 
 use tls::Tls;

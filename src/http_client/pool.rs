@@ -9,15 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::Response;
 
 use super::{
-    Error, Origin, ResponseBody, Tls, TlsFiles,
-    connect::{Refusal, connect},
+    Error, Origin, Tls, TlsFiles,
+    connect::connect,
+    http1::{Connection, Keep, Request, ResponseBody},
     http2,
 };
 
@@ -29,19 +26,12 @@ const IDLE_MAX: usize = 256;
 /// what the retry on a fresh connection is for.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// Age after which a connection takes no further request, so that a name that has moved is noticed.
+const AGE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// A connection that a server closed while it was idle fails within a round trip. One that fails
 /// later may have failed at the work, which must not be paid for twice.
 pub(super) const CLOSE_RACE_MAX: Duration = Duration::from_secs(1);
-
-/// Response heads over this are refused.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// A connection that can take a request.
-#[derive(Debug)]
-pub(super) struct Sender {
-    request: SendRequest<Full<Bytes>>,
-    refusal: Refusal,
-}
 
 /// The client of one thread.
 #[derive(Debug, Clone)]
@@ -61,21 +51,21 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: Instant,
 }
 
-/// A connection out of the pool, on its way to one response.
+/// Where a connection goes after its response.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct Home {
     pool: Rc<Shared>,
     origin: usize,
-    sender: Sender,
 }
 
 /// What a finished exchange reports besides its response.
 #[derive(Debug)]
 pub struct Sent {
+    /// With the headers that were asked for.
     pub response: Response<ResponseBody>,
     /// Whether a connection was opened for it.
     pub opened: bool,
@@ -94,76 +84,62 @@ impl Pool {
         Self { shared: Rc::new(shared) }
     }
 
-    /// Sends the request that `build` makes and waits for the response head.
+    /// Sends a request and waits for the response head, of whose headers `keep` picks some.
     ///
-    /// `build` runs again for a fresh connection when a reused one turns out to be closed before a
+    /// It is sent once more on a fresh connection when a reused one turns out to be closed before a
     /// single byte of a response: the server closed it while we wrote. Nothing else is retried.
     /// Dropping the future or the response's body closes the connection.
     pub async fn send(
         &self,
         origin: &Origin,
         connect_limit: Duration,
-        build: impl Fn() -> Request<Full<Bytes>>,
+        request: &Request,
+        keep: Keep,
     ) -> Result<Sent, Error> {
-        while let Some(sender) = self.shared.take(origin.id) {
+        while let Some(mut connection) = self.shared.take(origin.id) {
+            // One that was closed meanwhile has cost nothing: any other will do.
+            if !connection.is_quiet().await {
+                continue;
+            }
             let started = Instant::now();
-            match self.exchange(origin, sender, build()).await {
-                Ok(response) => return Ok(Sent { response, opened: false }),
-                // Nothing was sent, so any other connection will do.
-                Err(error) if error.is_canceled() || error.is_closed() => {}
-                Err(error) if is_close_race(&error) && started.elapsed() < CLOSE_RACE_MAX => break,
-                Err(error) => return Err(Error::from_hyper(&error)),
+            match connection.exchange(request, keep).await {
+                Ok(answered) => return Ok(self.sent(origin, connection, answered, false)),
+                Err(failure) if failure.is_close && started.elapsed() < CLOSE_RACE_MAX => break,
+                Err(failure) => return Err(failure.error),
             }
         }
-        let sender = self.open(origin, connect_limit).await?;
-        let refusal = sender.refusal.clone();
-        match self.exchange(origin, sender, build()).await {
-            Ok(response) => Ok(Sent { response, opened: true }),
-            Err(error) => Err(refusal.error().unwrap_or_else(|| Error::from_hyper(&error))),
+        let mut connection = self.open(origin, connect_limit).await?;
+        match connection.exchange(request, keep).await {
+            Ok(answered) => Ok(self.sent(origin, connection, answered, true)),
+            Err(failure) => Err(failure.error),
         }
     }
 
-    async fn exchange(
-        &self,
-        origin: &Origin,
-        mut sender: Sender,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<ResponseBody>, hyper::Error> {
-        sender.request.ready().await?;
-        let response = sender.request.send_request(request).await?;
-        let lease = Lease { pool: Rc::clone(&self.shared), origin: origin.id, sender };
-        Ok(response.map(|body| ResponseBody::new(body, lease)))
+    fn sent(&self, origin: &Origin, connection: Connection, answered: super::http1::Answered, opened: bool) -> Sent {
+        let home = Home { pool: Rc::clone(&self.shared), origin: origin.id };
+        let (status, headers, body) = ResponseBody::new(connection, answered, home);
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Sent { response, opened }
     }
 
-    async fn open(&self, origin: &Origin, limit: Duration) -> Result<Sender, Error> {
+    async fn open(&self, origin: &Origin, limit: Duration) -> Result<Connection, Error> {
         let tls = match &origin.server_name {
             Some(_) => Some(self.shared.tls(false)?),
             None => None,
         };
-        let stream = connect(origin, tls, limit).await?;
-        let refusal = stream.refusal();
-        let (request, connection) = http1::Builder::new()
-            .max_header_size(HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| Error::from_hyper(&error))?;
-        // The connection ends by itself when its sender is dropped; the drain need not await it.
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(Sender { request, refusal })
+        Ok(Connection::new(connect(origin, tls, limit).await?))
     }
 }
 
 impl Shared {
-    fn take(&self, origin: usize) -> Option<Sender> {
+    fn take(&self, origin: usize) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(origin)?;
-        while let Some(Idle { sender, since }) = stack.pop() {
-            if since.elapsed() < IDLE_TIMEOUT && !sender.request.is_closed() {
-                return Some(sender);
+        while let Some(Idle { connection, since }) = stack.pop() {
+            if since.elapsed() < IDLE_TIMEOUT && connection.opened.elapsed() < AGE_MAX {
+                return Some(connection);
             }
         }
         None
@@ -177,12 +153,9 @@ impl Shared {
     }
 }
 
-impl Lease {
-    /// Gives the connection back for the next request.
-    pub(super) fn put_back(self) {
-        if self.sender.request.is_closed() {
-            return;
-        }
+impl Home {
+    /// Keeps a connection for the next request.
+    pub(super) fn take_back(self, connection: Connection) {
         let mut idle = self.pool.idle.borrow_mut();
         if idle.len() <= self.origin {
             idle.resize_with(self.origin + 1, Vec::new);
@@ -190,19 +163,7 @@ impl Lease {
         if let Some(stack) = idle.get_mut(self.origin)
             && stack.len() < IDLE_MAX
         {
-            stack.push(Idle { sender: self.sender, since: Instant::now() });
+            stack.push(Idle { connection, since: Instant::now() });
         }
     }
-}
-
-/// Whether a reused connection failed in the way of a server that closed it while we wrote.
-fn is_close_race(error: &hyper::Error) -> bool {
-    use std::{error::Error as _, io::ErrorKind};
-    if error.is_incomplete_message() {
-        return true;
-    }
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    io.is_some_and(|io| {
-        matches!(io.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
-    })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
     request::Parts,
 };
@@ -19,6 +19,7 @@ use crate::{
         request_body::{self, Peek},
     },
     gateway::{Deployment, Limits},
+    http_client::HeaderLines,
 };
 
 /// Largest body that is read away so that a connection can go on.
@@ -31,7 +32,7 @@ pub(super) struct ModelRequest {
     pub(super) operation: Operation,
     pub(super) model: String,
     pub(super) stream: bool,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: HeaderLines,
     wants_usage: bool,
     body: Bytes,
 }
@@ -135,12 +136,15 @@ const FORWARDED: [HeaderName; 8] = [
 ];
 
 /// The client's headers that are passed on.
-fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
-    let mut forwarded = HeaderMap::with_capacity(FORWARDED.len() + 5);
-    for name in &FORWARDED {
-        for value in headers.get_all(name) {
-            forwarded.append(name.clone(), value.clone());
+fn forwarded_headers(headers: &HeaderMap) -> HeaderLines {
+    let mut forwarded = HeaderLines::with_capacity(128);
+    for (name, value) in headers {
+        if FORWARDED.contains(name) {
+            forwarded.push(name, value);
         }
+    }
+    if !headers.contains_key(CONTENT_TYPE) {
+        forwarded.push(&CONTENT_TYPE, &HeaderValue::from_static("application/json"));
     }
     forwarded
 }

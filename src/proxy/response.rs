@@ -1,6 +1,6 @@
 //! A provider's answer on its way to the client: the head's allow-list and our own headers.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::{
     Answered, Body,
@@ -12,15 +12,15 @@ use crate::api::sse::Tap;
 
 /// Headers of a provider that a client sees, by name. Cookies, server names, account ids and
 /// everything between two hops stay behind.
-const PASSED: [HeaderName; 8] = [
-    header::CACHE_CONTROL,
-    header::CONTENT_TYPE,
-    header::RETRY_AFTER,
-    HeaderName::from_static("openai-processing-ms"),
-    HeaderName::from_static("openai-version"),
-    HeaderName::from_static("retry-after-ms"),
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-should-retry"),
+const PASSED: [&str; 8] = [
+    "cache-control",
+    "content-type",
+    "retry-after",
+    "openai-processing-ms",
+    "openai-version",
+    "retry-after-ms",
+    "x-request-id",
+    "x-should-retry",
 ];
 
 /// And by prefix: what is left of a rate limit.
@@ -31,7 +31,8 @@ pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     let Answered { response, attempt, deployment_label, attempts, strip_usage } = answered;
     record.responding();
     let (parts, source) = response.into_parts();
-    let mut headers = passed(&parts.headers);
+    let is_event_stream = is_event_stream(&parts.headers);
+    let mut headers = parts.headers;
     if !headers.contains_key("x-request-id") {
         headers.insert("x-request-id", record.request_id());
     }
@@ -41,7 +42,7 @@ pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     if let Ok(overhead) = HeaderValue::from_str(&overhead) {
         headers.insert("x-tollgate-overhead-ms", overhead);
     }
-    let watch = if is_event_stream(&parts.headers) { Watch::Events(Tap::new(strip_usage)) } else { Watch::json() };
+    let watch = if is_event_stream { Watch::Events(Tap::new(strip_usage)) } else { Watch::json() };
     let kind = upstream::kind_of(parts.status);
     let relay = Relay::new(source, watch, parts.status.as_u16(), kind, record, attempt);
     let mut response = Response::new(Body::Relay(Box::new(relay)));
@@ -50,14 +51,12 @@ pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     response
 }
 
-fn passed(from: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
-    for (name, value) in from {
-        if PASSED.contains(name) || PASSED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    headers
+/// Whether a header of a provider is for the client.
+pub(super) fn is_passed(name: &str) -> bool {
+    PASSED.iter().any(|passed| passed.eq_ignore_ascii_case(name))
+        || PASSED_PREFIXES
+            .iter()
+            .any(|prefix| name.get(..prefix.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix)))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

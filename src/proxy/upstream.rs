@@ -5,13 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
-};
-use http_body_util::Full;
+use http::{Response, StatusCode};
 
-use super::{Worker, body::Source, echo, request::ModelRequest};
+use super::{Worker, body::Source, echo, request::ModelRequest, response};
 use crate::{
     api::error::{Error, ErrorKind},
     gateway::{Deployment, Transport},
@@ -30,15 +26,10 @@ pub(super) async fn send(
         Transport::Echo { delay } => return Ok(echo::answer(request.operation, &body, *delay).map(Source::Echo)),
         Transport::Http(http) => http,
     };
-    let build = || {
-        let mut upstream = Request::new(Full::new(body.clone()));
-        *upstream.method_mut() = Method::POST;
-        *upstream.uri_mut() = http.target(request.operation);
-        *upstream.headers_mut() = headers(http, &request.headers);
-        upstream
-    };
+    let upstream = http.head(request.operation).request(&request.headers, body);
     let limit = deployment.provider.first_byte_timeout;
-    match tokio::time::timeout(limit, worker.pool.send(&http.origin, http.connect_timeout, build)).await {
+    let sending = worker.pool.send(&http.origin, http.connect_timeout, &upstream, response::is_passed);
+    match tokio::time::timeout(limit, sending).await {
         Ok(Ok(sent)) => {
             if sent.opened {
                 deployment.provider.connections_opened.add((), 1);
@@ -51,19 +42,6 @@ pub(super) async fn send(
             Err(Error::new(ErrorKind::ProviderTimeout, message))
         }
     }
-}
-
-fn headers(http: &crate::gateway::HttpTransport, forwarded: &HeaderMap) -> HeaderMap {
-    let mut headers = forwarded.clone();
-    headers.insert(HOST, http.origin.authority.clone());
-    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-    // Usage has to be read from the answer, so it must not be compressed.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION"))));
-    if let Some(authorization) = &http.authorization {
-        headers.insert(AUTHORIZATION, authorization.clone());
-    }
-    headers
 }
 
 /// Why an answer of this status is not passed on, if it is not.

@@ -1,0 +1,195 @@
+//! Response bodies: read by whoever wants the bytes, when they are wanted.
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::SizeHint;
+
+use super::{
+    chunked::Chunked,
+    connection::{Answered, Connection, Read},
+    head::Framing,
+};
+use crate::http_client::{Error, pool::Home};
+
+/// The bytes of a response as they come; trailers are dropped. Dropping it before its end closes the
+/// connection.
+pub struct ResponseBody {
+    /// `None` after the end.
+    reading: Option<Reading>,
+}
+
+struct Reading {
+    connection: Connection,
+    home: Home,
+    decoder: Decoder,
+    /// Came with the head.
+    rest: Bytes,
+    /// The connection can take another request after the end.
+    keep_alive: bool,
+}
+
+/// What is left to be read.
+enum Decoder {
+    Length(u64),
+    Chunked(Chunked),
+    Close,
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("is_ended", &self.is_ended()).finish_non_exhaustive()
+    }
+}
+
+impl ResponseBody {
+    /// The body behind a head; its connection goes home at the end, if it can.
+    pub(in crate::http_client) fn new(
+        connection: Connection,
+        answered: Answered,
+        home: Home,
+    ) -> (http::StatusCode, http::HeaderMap, Self) {
+        let Answered { head, rest, is_early } = answered;
+        let decoder = match head.framing {
+            Framing::Length(length) => Decoder::Length(length),
+            Framing::Chunked => Decoder::Chunked(Chunked::new()),
+            Framing::Close => Decoder::Close,
+        };
+        // A server that has not read the request would take what is left of it for the next one.
+        let keep_alive = head.keep_alive && !is_early;
+        let mut body = Self { reading: Some(Reading { connection, home, decoder, rest, keep_alive }) };
+        if let Some(Reading { decoder: Decoder::Length(0), .. }) = body.reading {
+            body.end();
+        }
+        (head.status, head.headers, body)
+    }
+
+    /// The next bytes, or `None` at a proper end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        match reading.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(data)) => {
+                if reading.decoder.is_ended() {
+                    self.end();
+                }
+                // Without data, it was the end.
+                Poll::Ready((!data.is_empty()).then_some(Ok(data)))
+            }
+            Poll::Ready(Err(error)) => {
+                self.reading = None;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    /// What is known of the length that is left.
+    pub fn size_hint(&self) -> SizeHint {
+        match &self.reading {
+            None => SizeHint::with_exact(0),
+            Some(Reading { decoder: Decoder::Length(left), .. }) => SizeHint::with_exact(*left),
+            Some(_) => SizeHint::default(),
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_ended(&self) -> bool {
+        self.reading.is_none()
+    }
+
+    fn end(&mut self) {
+        // Bytes behind the end belong to no request of ours.
+        if let Some(Reading { connection, home, rest, keep_alive: true, .. }) = self.reading.take()
+            && rest.is_empty()
+        {
+            home.take_back(connection);
+        }
+    }
+}
+
+impl Reading {
+    /// Data, or nothing at the end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            let data = self.decoder.of_rest(rest, &mut self.rest)?;
+            if !data.is_empty() || self.decoder.is_ended() {
+                return Poll::Ready(Ok(data));
+            }
+        }
+        loop {
+            let Self { connection, decoder, keep_alive, .. } = self;
+            match connection.poll_read(cx, |input| decoder.decode(input, keep_alive)) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Read::Data(data)) => {
+                    let data = data?;
+                    if !data.is_empty() || decoder.is_ended() {
+                        return Poll::Ready(Ok(data));
+                    }
+                }
+                Poll::Ready(Read::End) => {
+                    let Decoder::Close = decoder else {
+                        return Poll::Ready(Err(Error::Body("the server closed the connection before the end".into())));
+                    };
+                    *decoder = Decoder::Length(0);
+                    return Poll::Ready(Ok(Bytes::new()));
+                }
+                Poll::Ready(Read::Failed(error)) => return Poll::Ready(Err(Error::Body(error.to_string()))),
+            }
+        }
+    }
+}
+
+impl Decoder {
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => chunked.is_ended(),
+            Self::Close => false,
+        }
+    }
+
+    /// The data in what came with the head, most often all of it, without a copy; what is behind the
+    /// end goes to `behind`.
+    fn of_rest(&mut self, mut rest: Bytes, behind: &mut Bytes) -> Result<Bytes, Error> {
+        match self {
+            Self::Close => Ok(rest),
+            Self::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                *behind = rest.split_off(length);
+                *left -= length as u64;
+                Ok(rest)
+            }
+            Self::Chunked(_) => {
+                let mut is_clean = true;
+                let data = self.decode(&rest, &mut is_clean)?;
+                if !is_clean {
+                    *behind = rest;
+                }
+                Ok(data)
+            }
+        }
+    }
+
+    /// The data in `input`. Bytes behind the end make the connection one that is not used again.
+    fn decode(&mut self, input: &[u8], keep_alive: &mut bool) -> Result<Bytes, Error> {
+        match self {
+            Self::Close => Ok(Bytes::copy_from_slice(input)),
+            Self::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= length as u64;
+                *keep_alive &= length == input.len();
+                Ok(Bytes::copy_from_slice(input.get(..length).unwrap_or_default()))
+            }
+            Self::Chunked(chunked) => {
+                let mut data = Vec::with_capacity(input.len());
+                let read = chunked.decode(input, &mut data).map_err(|why| Error::Body(why.to_owned()))?;
+                *keep_alive &= read == input.len();
+                Ok(data.into())
+            }
+        }
+    }
+}

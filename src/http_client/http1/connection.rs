@@ -1,0 +1,264 @@
+//! One connection: a request out, a response's head in.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io::{self, ErrorKind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::{
+    head::{self, Head, Keep, Parsed},
+    request::Request,
+};
+use crate::http_client::{Error, connect::Stream};
+
+/// What one read takes at most. Everything that is there goes on in one piece.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Most 1xx responses before the one that counts.
+const INFORMATIONAL_MAX: usize = 16;
+
+thread_local! {
+    /// Where this thread reads to; what is read is copied out before the next read, so that an idle
+    /// stream holds no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// A connection that belongs to one request at a time.
+#[derive(Debug)]
+pub(in crate::http_client) struct Connection {
+    stream: Stream,
+    pub(in crate::http_client) opened: Instant,
+}
+
+/// A response's head, and what came with it.
+#[derive(Debug)]
+pub(in crate::http_client) struct Answered {
+    pub(super) head: Head,
+    /// Bytes behind the head.
+    pub(super) rest: Bytes,
+    /// The server answered before it had the whole request.
+    pub(super) is_early: bool,
+}
+
+/// Why there is no head.
+#[derive(Debug)]
+pub(in crate::http_client) struct Failure {
+    pub(in crate::http_client) error: Error,
+    /// The connection ended before a byte of an answer, as one does that the server had closed.
+    pub(in crate::http_client) is_close: bool,
+}
+
+/// What a read gave.
+pub(super) enum Read<T> {
+    Data(T),
+    End,
+    Failed(io::Error),
+}
+
+impl Connection {
+    pub(in crate::http_client) fn new(stream: Stream) -> Self {
+        Self { stream, opened: Instant::now() }
+    }
+
+    /// Whether it is open and nothing was sent on it that nobody asked for.
+    pub(in crate::http_client) async fn is_quiet(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.poll_read(cx, |_| ()).is_pending())).await
+    }
+
+    /// Reads once what there is, and hands it to `take`.
+    pub(super) fn poll_read<T>(&mut self, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<Read<T>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Read::Failed(error)),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Read::End),
+                Poll::Ready(Ok(())) => Poll::Ready(Read::Data(take(buffer.filled()))),
+            }
+        })
+    }
+
+    /// Sends a request and reads the head of its response.
+    pub(in crate::http_client) async fn exchange(
+        &mut self,
+        request: &Request,
+        keep: Keep,
+    ) -> Result<Answered, Failure> {
+        request.begin();
+        let mut writing = Writing { request, written: 0, is_flushed: false, failed: None };
+        let mut reading = Reading { held: Vec::new(), informational: 0, keep };
+        let answered = poll_fn(|cx| {
+            writing.poll(cx, &mut self.stream);
+            loop {
+                match self.poll_read(cx, |data| reading.take(data)) {
+                    Poll::Ready(Read::Data(Ok(None))) => {}
+                    Poll::Ready(Read::Data(Ok(Some((head, rest))))) => {
+                        return Poll::Ready(Ok(Answered { head, rest, is_early: !writing.is_flushed }));
+                    }
+                    Poll::Ready(Read::Data(Err(why))) => {
+                        return Poll::Ready(Err(Failure { error: Error::InvalidResponse(why), is_close: false }));
+                    }
+                    Poll::Ready(Read::End) => return Poll::Ready(Err(reading.ended(None))),
+                    Poll::Ready(Read::Failed(error)) => return Poll::Ready(Err(reading.ended(Some(&error)))),
+                    Poll::Pending => break,
+                }
+            }
+            match writing.failed.take() {
+                // Nothing more will come: what there was has been read.
+                Some(error) => Poll::Ready(Err(reading.ended(Some(&error)))),
+                None => Poll::Pending,
+            }
+        });
+        answered.await.map_err(|failure| match self.stream.refusal().error() {
+            Some(error) => Failure { error, is_close: false },
+            None => failure,
+        })
+    }
+}
+
+/// A request on its way out.
+struct Writing<'a> {
+    request: &'a Request,
+    written: usize,
+    is_flushed: bool,
+    failed: Option<io::Error>,
+}
+
+impl Writing<'_> {
+    /// Writes as far as it goes, head and body in one call.
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) {
+        while !self.is_flushed && self.failed.is_none() {
+            let progress = if self.written < self.request.len() {
+                Pin::new(&mut *stream).poll_write_vectored(cx, &self.request.rest(self.written))
+            } else {
+                Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| usize::MAX)
+            };
+            match progress {
+                Poll::Pending => return,
+                Poll::Ready(Ok(usize::MAX)) => self.is_flushed = true,
+                Poll::Ready(Ok(0)) => self.failed = Some(ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => self.written += written,
+                Poll::Ready(Err(error)) => self.failed = Some(error),
+            }
+        }
+    }
+}
+
+/// A head on its way in.
+struct Reading {
+    /// What came of a head that is not whole yet.
+    held: Vec<u8>,
+    informational: usize,
+    keep: Keep,
+}
+
+impl Reading {
+    /// The head and what is behind it, if `data` has the end of one.
+    fn take(&mut self, data: &[u8]) -> Result<Option<(Head, Bytes)>, String> {
+        if self.held.is_empty() {
+            return self.parse(data);
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(data);
+        // Without the end of a line there is nothing new to be parsed.
+        if !data.contains(&b'\n') && held.len() <= head::BYTES_MAX {
+            self.held = held;
+            return Ok(None);
+        }
+        self.parse(&held)
+    }
+
+    fn parse(&mut self, mut data: &[u8]) -> Result<Option<(Head, Bytes)>, String> {
+        loop {
+            let parsed = head::parse(data, self.keep)?;
+            let (Parsed::Final(_, length) | Parsed::Informational(length)) = parsed else {
+                if data.len() > head::BYTES_MAX {
+                    return Err(format!("the head is over {} KiB", head::BYTES_MAX / 1024));
+                }
+                self.held = data.to_vec();
+                return Ok(None);
+            };
+            let rest = data.get(length..).unwrap_or_default();
+            if length > head::BYTES_MAX {
+                return Err(format!("the head is over {} KiB", head::BYTES_MAX / 1024));
+            }
+            if let Parsed::Final(head, _) = parsed {
+                return Ok(Some((head, Bytes::copy_from_slice(rest))));
+            }
+            self.informational += 1;
+            if self.informational > INFORMATIONAL_MAX {
+                return Err(format!("there are more than {INFORMATIONAL_MAX} responses with status 1xx"));
+            }
+            data = rest;
+            if data.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn ended(&self, error: Option<&io::Error>) -> Failure {
+        let has_begun = !self.held.is_empty() || self.informational > 0;
+        let why = error.map_or_else(|| "the server closed it".to_owned(), io::Error::to_string);
+        let is_close = !has_begun
+            && error.is_none_or(|error| {
+                use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+                matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted | UnexpectedEof)
+            });
+        Failure { error: Error::Closed(why), is_close }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pieces: &[&[u8]]) -> Result<Option<(u16, Vec<u8>)>, String> {
+        let mut reading = Reading { held: Vec::new(), informational: 0, keep: |_| true };
+        for piece in pieces {
+            if let Some((head, rest)) = reading.take(piece)? {
+                return Ok(Some((head.status.as_u16(), rest.to_vec())));
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_head_may_come_in_any_pieces() {
+        let response = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+        let whole = [response.as_slice(), b"ok"].concat();
+        assert_eq!(read(&[&whole]), Ok(Some((200, b"ok".to_vec()))));
+        for at in 0..response.len() {
+            let (first, second) = response.split_at(at);
+            assert_eq!(
+                read(
+                    &[first, second]
+                        .map(|piece| piece)
+                        .into_iter()
+                        .filter(|piece| !piece.is_empty())
+                        .collect::<Vec<_>>()
+                ),
+                Ok(Some((200, vec![]))),
+                "{at}"
+            );
+        }
+        let bytes: Vec<&[u8]> = response.chunks(1).collect();
+        assert_eq!(read(&bytes), Ok(Some((200, vec![]))));
+        assert_eq!(read(&[&response[..response.len() - 1]]), Ok(None));
+    }
+
+    #[test]
+    fn heads_without_end_are_refused() {
+        let flood = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(17);
+        assert!(read(&[&flood]).unwrap_err().contains("more than 16"));
+        let line = vec![b'x'; 40_000];
+        let pieces: [&[u8]; 3] = [b"HTTP/1.1 200 OK\r\nX: ", &line, &line];
+        assert!(read(&pieces).unwrap_err().contains("64 KiB"));
+    }
+}

@@ -1,0 +1,265 @@
+//! Response heads: what they say, or why they may not be believed.
+//!
+//! The syntax is httparse's; here are the rules on top of it: what ends lines, how a body is framed
+//! (RFC 9112 §6.3), and whether the connection goes on (§9.3).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use memchr::memchr_iter;
+
+/// Response heads over this are refused.
+pub(super) const BYTES_MAX: usize = 64 * 1024;
+
+/// Most header lines.
+const LINES_MAX: usize = 100;
+
+/// Says by its name whether a header is of interest; the others are read and forgotten.
+pub type Keep = fn(&str) -> bool;
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    Chunked,
+    /// With the connection.
+    Close,
+}
+
+/// A final response's head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) framing: Framing,
+    /// Whether the server would take another request.
+    pub(super) keep_alive: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Parsed {
+    /// There has to be more of it.
+    Partial,
+    /// 1xx: something else follows after so many bytes.
+    Informational(usize),
+    /// The head, and its length.
+    Final(Head, usize),
+}
+
+/// Reads the head at the beginning of `bytes`.
+pub(super) fn parse(bytes: &[u8], keep: Keep) -> Result<Parsed, String> {
+    // httparse would skip empty lines: nothing may stand between two responses.
+    if bytes.first().is_some_and(|first| *first != b'H') {
+        return Err("it does not begin with HTTP/".into());
+    }
+    let mut lines = [httparse::EMPTY_HEADER; LINES_MAX];
+    let mut response = httparse::Response::new(&mut lines);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
+        Err(error) => return Err(format!("invalid head: {error}")),
+    };
+    let head = bytes.get(..length).unwrap_or_default();
+    // A line feed alone ends a line for some readers only.
+    if memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r')) {
+        return Err("a line ends without a carriage return".into());
+    }
+    let code = response.code.unwrap_or_default();
+    let status = StatusCode::from_u16(code).ok().filter(|_| (100..600).contains(&code));
+    let status = status.ok_or_else(|| format!("there is no status {code}"))?;
+    if status.is_informational() {
+        // We asked for no other protocol.
+        let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+        return if is_switch { Err("it switches protocols".into()) } else { Ok(Parsed::Informational(length)) };
+    }
+    let is_old = response.version == Some(0);
+    let mut said = Said::default();
+    let mut headers = HeaderMap::new();
+    for line in response.headers.iter() {
+        said.hear(line)?;
+        if keep(line.name) {
+            headers.append(name(line.name)?, value(line.value)?);
+        }
+    }
+    let framing = said.framing(status, is_old)?;
+    let keep_alive = framing != Framing::Close && !said.close && (!is_old || said.keep_alive);
+    Ok(Parsed::Final(Head { status, headers, framing, keep_alive }, length))
+}
+
+/// What the lines say of the message itself.
+#[derive(Debug, Default)]
+struct Said {
+    length: Option<u64>,
+    is_chunked: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Said {
+    fn hear(&mut self, line: &httparse::Header<'_>) -> Result<(), String> {
+        // Three lengths, so that most lines cost a comparison of numbers.
+        match line.name.len() {
+            14 if line.name.eq_ignore_ascii_case("content-length") => {
+                let length = digits(line.value).ok_or("Content-Length is no number")?;
+                if self.length.is_some_and(|other| other != length) {
+                    return Err("there are two different Content-Length".into());
+                }
+                self.length = Some(length);
+            }
+            17 if line.name.eq_ignore_ascii_case("transfer-encoding") => {
+                if self.is_chunked || !line.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err("Transfer-Encoding is not `chunked`, once".into());
+                }
+                self.is_chunked = true;
+            }
+            10 if line.name.eq_ignore_ascii_case("connection") => {
+                for option in line.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn framing(&self, status: StatusCode, is_old: bool) -> Result<Framing, String> {
+        if self.is_chunked && self.length.is_some() {
+            return Err("it has both Transfer-Encoding and Content-Length".into());
+        }
+        if self.is_chunked && is_old {
+            return Err("HTTP/1.0 has no Transfer-Encoding".into());
+        }
+        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Ok(Framing::Length(0));
+        }
+        Ok(match self.length {
+            Some(length) => Framing::Length(length),
+            None if self.is_chunked => Framing::Chunked,
+            None => Framing::Close,
+        })
+    }
+}
+
+/// Digits only: no sign, no list, no space.
+fn digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn name(name: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))
+}
+
+/// The values that nearly every answer has need no memory of their own.
+fn value(value: &[u8]) -> Result<HeaderValue, String> {
+    match value {
+        b"application/json" => Ok(HeaderValue::from_static("application/json")),
+        b"application/json; charset=utf-8" => Ok(HeaderValue::from_static("application/json; charset=utf-8")),
+        b"text/event-stream" => Ok(HeaderValue::from_static("text/event-stream")),
+        b"text/event-stream; charset=utf-8" => Ok(HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        b"no-cache" => Ok(HeaderValue::from_static("no-cache")),
+        _ => HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value))
+            .map_err(|_| "a header value has control characters".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(_: &str) -> bool {
+        true
+    }
+
+    fn framing(lines: &str) -> Result<(Framing, bool), String> {
+        match parse(format!("{lines}\r\n").as_bytes(), all)? {
+            Parsed::Final(head, _) => Ok((head.framing, head.keep_alive)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn where_a_body_ends_and_whether_the_connection_goes_on() {
+        use Framing::{Chunked, Close, Length};
+        for (head, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", (Length(5), true)),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nContent-Length: 5\r\n", (Length(5), true)),
+            ("HTTP/1.1 200 \r\nContent-Length: 0\r\n", (Length(0), true)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n", (Length(u64::MAX), true)),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n", (Chunked, true)),
+            ("HTTP/1.1 200 OK\r\n", (Close, false)),
+            ("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n", (Close, false)),
+            ("HTTP/1.1 204 No Content\r\n", (Length(0), true)),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n", (Length(0), true)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n", (Length(5), false)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, CLOSE\r\n", (Length(5), false)),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n", (Length(5), false)),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: Keep-Alive\r\n", (Length(5), true)),
+            ("HTTP/1.1 599 Odd\r\nContent-Length: 5\r\n", (Length(5), true)),
+        ] {
+            assert_eq!(framing(head), Ok(expected), "{head}");
+        }
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_refused() {
+        for (head, why) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n", "two different"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5 5\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length:\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n", "both"),
+            ("HTTP/1.1 204 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n", "both"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n", "`chunked`, once"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "`chunked`, once"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n", "`chunked`, once"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n", "`chunked`, once"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: \x0bchunked\r\n", "invalid head"),
+            ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n", "HTTP/1.0 has no"),
+            ("HTTP/1.1 200 OK\r\nX: a\r\n b\r\n", "invalid head"),
+            ("HTTP/1.1 200 OK\r\nX : a\r\n", "invalid head"),
+            ("HTTP/1.1 200 OK\r\n: a\r\n", "invalid head"),
+            ("HTTP/1.1 200 OK\r\nX: a\rb\r\n", "invalid head"),
+            ("HTTP/1.1 200 OK\r\nX: a\0b\r\n", "invalid head"),
+            ("HTTP/1.1 200 OK\r\nX: a\nY: b\r\n", "without a carriage return"),
+            ("HTTP/1.1 200 OK\nX: a\r\n", "without a carriage return"),
+            ("HTTP/2.0 200 OK\r\n", "invalid head"),
+            ("HTTP/1.2 200 OK\r\n", "invalid head"),
+            ("HTTP/1.1 20 OK\r\n", "invalid head"),
+            ("HTTP/1.1 2000 OK\r\n", "invalid head"),
+            ("HTTP/1.1 099 OK\r\n", "no status"),
+            ("HTTP/1.1 600 OK\r\n", "no status"),
+            ("HTTP/1.1 101 Switching\r\n", "switches"),
+            ("\r\nHTTP/1.1 200 OK\r\n", "does not begin"),
+            ("SSH-2.0-x\r\n", "does not begin"),
+            ("http/1.1 200 OK\r\n", "does not begin"),
+        ] {
+            let error = framing(head).unwrap_err();
+            assert!(error.contains(why), "{head}: {error}");
+        }
+        let many = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(101));
+        assert!(framing(&many).unwrap_err().contains("too many headers"), "{:?}", framing(&many));
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_partial() {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a\r\nX-Y: 1\r\nx-y: 2\r\n\r\nrest";
+        for end in 0..head.len() - 4 {
+            assert!(matches!(parse(&head[..end], all), Ok(Parsed::Partial)), "{end}");
+        }
+        let keep: Keep = |name| !name.eq_ignore_ascii_case("set-cookie");
+        let Ok(Parsed::Final(parsed, length)) = parse(head, keep) else { panic!() };
+        assert_eq!(&head[length..], b"rest");
+        assert_eq!(parsed.headers.len(), 3);
+        assert_eq!(parsed.headers.get_all("x-y").iter().collect::<Vec<_>>(), ["1", "2"]);
+        let hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
+        assert!(matches!(parse(hint, all), Ok(Parsed::Informational(length)) if length == hint.len()));
+    }
+}

@@ -1,0 +1,162 @@
+//! Requests as the bytes that are written.
+//!
+//! A head is written once per request, from pieces that were prepared when the configuration was
+//! read. Values come as `HeaderValue`, which cannot hold a line break.
+
+use std::{cell::Cell, fmt, io::IoSlice};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+use crate::http_client::Origin;
+
+/// Header lines, each with its end.
+#[derive(Clone, Default)]
+pub struct HeaderLines(Vec<u8>);
+
+/// A request line and the header lines that are known so far.
+#[derive(Clone)]
+pub struct RequestHead(Vec<u8>);
+
+/// A request that can be sent as often as needed.
+pub struct Request {
+    head: Vec<u8>,
+    body: Bytes,
+    /// How often it was begun to be written.
+    sends: Cell<u32>,
+}
+
+// What is written may carry credentials, so that none of it is shown.
+impl fmt::Debug for HeaderLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeaderLines({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestHead({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} bytes, body of {} bytes)", self.head.len(), self.body.len())
+    }
+}
+
+impl HeaderLines {
+    /// Lines for about so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Adds a line.
+    pub fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
+        push(&mut self.0, name, value);
+    }
+}
+
+impl RequestHead {
+    /// `POST target` at this origin. The target is a path as it goes out, from a parsed URI.
+    pub fn post(target: &http::Uri, origin: &Origin) -> Self {
+        let target = target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let mut head = Self(format!("POST {target} HTTP/1.1\r\n").into_bytes());
+        head.push(&http::header::HOST, &origin.authority);
+        head
+    }
+
+    /// Adds a line. `Content-Length` is added by [`Self::request`].
+    pub fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
+        push(&mut self.0, name, value);
+    }
+
+    /// The request with these further lines and this body.
+    pub fn request(&self, lines: &HeaderLines, body: Bytes) -> Request {
+        const LENGTH: &[u8] = b"content-length: ";
+        // Twenty digits and two line ends are the most.
+        let mut head = Vec::with_capacity(self.0.len() + lines.0.len() + LENGTH.len() + 24);
+        head.extend_from_slice(&self.0);
+        head.extend_from_slice(&lines.0);
+        head.extend_from_slice(LENGTH);
+        push_number(&mut head, body.len());
+        head.extend_from_slice(b"\r\n\r\n");
+        Request { head, body, sends: Cell::new(0) }
+    }
+}
+
+impl Request {
+    /// How often it went out, or began to.
+    pub fn sends(&self) -> u32 {
+        self.sends.get()
+    }
+
+    pub(super) fn begin(&self) {
+        self.sends.set(self.sends.get() + 1);
+    }
+
+    /// Its length on the wire.
+    pub(super) fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// What is left of it after so many bytes.
+    pub(super) fn rest(&self, written: usize) -> [IoSlice<'_>; 2] {
+        let head = self.head.get(written..).unwrap_or_default();
+        let body = self.body.get(written.saturating_sub(self.head.len())..).unwrap_or_default();
+        [IoSlice::new(head), IoSlice::new(body)]
+    }
+}
+
+fn push(to: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    to.extend_from_slice(name.as_str().as_bytes());
+    to.extend_from_slice(b": ");
+    to.extend_from_slice(value.as_bytes());
+    to.extend_from_slice(b"\r\n");
+}
+
+fn push_number(to: &mut Vec<u8>, mut number: usize) {
+    let begin = to.len();
+    loop {
+        to.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = to.get_mut(begin..) {
+        digits.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_its_head_and_its_body() {
+        let origin = Origin::new(false, "h", 8080).unwrap();
+        let mut head = RequestHead::post(&"/v1/x?a=b".parse().unwrap(), &origin);
+        head.push(&http::header::AUTHORIZATION, &HeaderValue::from_static("Bearer canary"));
+        let mut lines = HeaderLines::with_capacity(8);
+        lines.push(&http::header::ACCEPT, &HeaderValue::from_static("*/*"));
+        let request = head.request(&lines, Bytes::from_static(b"{}"));
+        let expected = "POST /v1/x?a=b HTTP/1.1\r\nhost: h:8080\r\nauthorization: Bearer canary\r\naccept: */*\r\n\
+                        content-length: 2\r\n\r\n{}";
+        for written in 0..=expected.len() {
+            let rest: Vec<u8> = request.rest(written).iter().flat_map(|slice| slice.to_vec()).collect();
+            assert_eq!(String::from_utf8(rest).unwrap(), expected[written..]);
+        }
+        assert_eq!(request.len(), expected.len());
+        assert!(!format!("{head:?} {lines:?} {request:?}").contains("canary"));
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [0, 9, 10, 1_234_567, usize::MAX] {
+            let mut digits = Vec::new();
+            push_number(&mut digits, number);
+            assert_eq!(String::from_utf8(digits).unwrap(), number.to_string());
+        }
+    }
+}
