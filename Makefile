@@ -2,7 +2,7 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test conformance check lint fmt doc bench bench-telemetry chaos static proto peers
+.PHONY: help run test conformance fuzz check lint fmt doc bench bench-telemetry chaos static proto peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: ## Run every test, those against real peers included where they can be had
 conformance: ## List the cases that an OTLP exporter is held to, with what became of each.
 	@tests/peers/install
 	@tests/conformance/list
+
+fuzz: ## Feed mutated responses to the readers of the HTTP client (ten minutes; FUZZ_SECONDS= to choose).
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) cargo test --locked --lib fuzz -- --nocapture
 
 check: lint doc ## What CI checks besides the tests: format, lints, dependencies, docs.
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{Destination, OtlpEndpoint, Protocol},
-    http_client::{self as client, Error, HeaderLines, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
+    http_client::{self as client, Error, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
 };
 
 /// OTLP's limit for a request before compression. Larger ones are not sent; how they come about at
@@ -128,7 +128,7 @@ impl Receiver {
         };
         let connect_limit = limit.min(CONNECT_TIMEOUT);
         let sends = Cell::new(0);
-        let request = self.head.request(&HeaderLines::default(), body.clone());
+        let request = self.head.begin().finish(body.clone());
         let exchange = async {
             match self.protocol {
                 Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, &request, connect_limit).await,

@@ -10,7 +10,7 @@ mod origin;
 mod pool;
 mod tls;
 
-pub use http1::{HeaderLines, Keep, Request, RequestHead, ResponseBody};
+pub use http1::{Keep, Request, RequestHead, ResponseBody};
 pub use http2::Reply;
 pub use origin::Origin;
 pub use pool::{Pool, Sent};

@@ -35,14 +35,14 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn start(deployment: &Deployment, operation: Operation) -> Self {
+    pub(super) fn start(deployment: &Deployment, operation: Operation, at: Instant) -> Self {
         let instruments = &deployment.instruments;
         Self {
             _active: instruments.active.enter(()),
             instruments: Arc::clone(instruments),
             operation,
             price: deployment.price,
-            started: Instant::now(),
+            started: at,
             idle_timeout: deployment.provider.idle_timeout,
             ended: false,
         }
@@ -61,12 +61,12 @@ impl Attempt {
 
     /// Ends without an answer for the client.
     pub(super) fn failed(&mut self, error: Error) -> Error {
-        self.end(Outcome::Failed, Some(error.kind));
+        self.end(Instant::now(), Outcome::Failed, Some(error.kind));
         error
     }
 
     /// Ends with an answer that was read to its end, or broke off for the reason given.
-    pub(super) fn answered(&mut self, kind: Option<ErrorKind>, usage: Option<&Usage>) {
+    pub(super) fn answered(&mut self, at: Instant, kind: Option<ErrorKind>, usage: Option<&Usage>) {
         if matches!(kind, Some(ErrorKind::ProviderStreamBroken | ErrorKind::ProviderStreamIdle)) {
             self.instruments.streams_broken.add((), 1);
         }
@@ -75,7 +75,7 @@ impl Attempt {
             None if kind.is_none() => self.instruments.usage_missing.add((), 1),
             None => {}
         }
-        self.end(if kind.is_some() { Outcome::Failed } else { Outcome::Completed }, kind);
+        self.end(at, if kind.is_some() { Outcome::Failed } else { Outcome::Completed }, kind);
     }
 
     /// The first bytes of a streamed answer have come.
@@ -88,18 +88,20 @@ impl Attempt {
         self.instruments.output_chunk.record_duration(self.operation, since_last);
     }
 
-    fn end(&mut self, outcome: Outcome, kind: Option<ErrorKind>) {
+    fn end(&mut self, at: Instant, outcome: Outcome, kind: Option<ErrorKind>) {
         if self.ended {
             return;
         }
         self.ended = true;
-        self.instruments.duration.record_duration((self.operation, kind), self.started.elapsed());
+        self.instruments.duration.record_duration((self.operation, kind), at.saturating_duration_since(self.started));
         self.instruments.attempts.add(outcome, 1);
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.end(Outcome::Cancelled, Some(ErrorKind::ClientCancelled));
+        if !self.ended {
+            self.end(Instant::now(), Outcome::Cancelled, Some(ErrorKind::ClientCancelled));
+        }
     }
 }

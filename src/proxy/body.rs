@@ -50,8 +50,16 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) enum Watch {
     Events(Tap),
-    /// The last frames of a JSON answer, shared and not copied, and their length.
-    Json(VecDeque<Bytes>, usize),
+    Json(Json),
+}
+
+/// A JSON answer, whose usage is at its end.
+#[derive(Debug, Default)]
+pub(super) struct Json {
+    /// The last frames, shared and not copied, and their length. Empty if all of it came at once.
+    frames: VecDeque<Bytes>,
+    length: usize,
+    usage: Option<Usage>,
 }
 
 /// A provider's answer in passing.
@@ -64,8 +72,10 @@ pub(super) struct Relay {
     kind: Option<ErrorKind>,
     record: Record,
     attempt: Attempt,
-    /// When bytes last came, or the head before any have.
+    /// When bytes last came as far as anybody has looked, or the head before any have.
     last_at: Instant,
+    /// Bytes have come that nobody has looked at the clock for.
+    is_fresh: bool,
     begun: bool,
     idle: Option<Pin<Box<Sleep>>>,
     state: State,
@@ -146,21 +156,14 @@ impl Source {
 
 impl Watch {
     pub(super) fn json() -> Self {
-        Self::Json(VecDeque::new(), 0)
+        Self::Json(Json::default())
     }
 
-    fn feed(&mut self, data: Bytes) -> Bytes {
+    fn feed(&mut self, data: Bytes, is_last: bool) -> Bytes {
         match self {
             Self::Events(tap) => tap.feed(&data),
-            Self::Json(frames, length) => {
-                *length += data.len();
-                frames.push_back(data.clone());
-                while let Some(first) = frames.front()
-                    && *length - first.len() >= JSON_TAIL_BYTES
-                {
-                    *length -= first.len();
-                    frames.pop_front();
-                }
+            Self::Json(json) => {
+                json.feed(&data, is_last);
                 data
             }
         }
@@ -176,11 +179,32 @@ impl Watch {
     fn usage(&self) -> Option<Usage> {
         match self {
             Self::Events(tap) => tap.usage(),
-            Self::Json(frames, _) => match frames.len() {
-                0 => None,
-                1 => frames.front().and_then(|frame| usage::from_json_end(frame)),
-                _ => usage::from_json_end(&frames.iter().flatten().copied().collect::<Vec<u8>>()),
-            },
+            Self::Json(json) => json.usage(),
+        }
+    }
+}
+
+impl Json {
+    fn feed(&mut self, data: &Bytes, is_last: bool) {
+        if is_last && self.frames.is_empty() {
+            self.usage = usage::from_json_end(data);
+            return;
+        }
+        self.length += data.len();
+        self.frames.push_back(data.clone());
+        while let Some(first) = self.frames.front()
+            && self.length - first.len() >= JSON_TAIL_BYTES
+        {
+            self.length -= first.len();
+            self.frames.pop_front();
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        match self.frames.len() {
+            0 => self.usage,
+            1 => self.frames.front().and_then(|frame| usage::from_json_end(frame)),
+            _ => usage::from_json_end(&self.frames.iter().flatten().copied().collect::<Vec<u8>>()),
         }
     }
 }
@@ -202,6 +226,7 @@ impl Relay {
             record,
             attempt,
             last_at: Instant::now(),
+            is_fresh: false,
             begun: false,
             idle: None,
             state: State::Open,
@@ -241,19 +266,23 @@ impl Relay {
     }
 
     fn data(&mut self, data: Bytes) -> Bytes {
-        let now = Instant::now();
         if let Watch::Events(_) = self.watch {
+            let now = Instant::now();
             if self.begun {
                 self.attempt.output_chunk(now.saturating_duration_since(self.last_at));
             } else {
                 self.attempt.first_chunk(now);
             }
+            self.last_at = now;
+        } else {
+            // Only for idleness, which begins when there is nothing to be read.
+            self.is_fresh = true;
         }
         self.begun = true;
-        self.last_at = now;
-        let out = self.watch.feed(data);
+        let is_last = self.source.is_ended();
+        let out = self.watch.feed(data, is_last);
         self.record.response_bytes(out.len());
-        if matches!(self.watch, Watch::Json(..)) && self.source.is_ended() {
+        if is_last && matches!(self.watch, Watch::Json(..)) {
             // Its length was known, so nobody will ask for the end.
             self.end(None);
         }
@@ -302,13 +331,17 @@ impl Relay {
         let usage = self.watch.usage();
         let cost = usage.as_ref().and_then(|usage| self.attempt.cost(usage));
         let kind = broken.or(self.kind);
-        self.attempt.answered(kind, usage.as_ref());
-        self.record.provider_answered(self.status, kind, usage.as_ref(), cost);
+        let now = Instant::now();
+        self.attempt.answered(now, kind, usage.as_ref());
+        self.record.provider_answered(now, self.status, kind, usage.as_ref(), cost);
     }
 
     /// Whether the provider has been silent for too long. The timer is set once and moved only
     /// when it fires, so that an event costs no timer.
     fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        if std::mem::take(&mut self.is_fresh) {
+            self.last_at = Instant::now();
+        }
         let deadline = self.last_at + self.attempt.idle_timeout;
         let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         while idle.as_mut().poll(cx).is_ready() {

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod body;
+mod busy;
 mod echo;
 mod head;
 mod local;
@@ -20,6 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -27,8 +29,11 @@ use http::{HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-pub use self::body::{Body, BrokenOff};
 use self::{attempt::Attempt, record::Record, request::ModelRequest};
+pub use self::{
+    body::{Body, BrokenOff},
+    busy::{Activity, Busy},
+};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -50,12 +55,14 @@ pub struct Worker {
 }
 
 /// Serves one request. A client always gets an answer, if only an error's.
-pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
+///
+/// `busy` is held until the answer has ended.
+pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, busy: Busy) -> Response<Body> {
     // The one load: a reload in the middle of a request does not concern it.
     let gateway = worker.gateway.load_full();
     let (head, body) = request.into_parts();
     let mut body = Some(body);
-    let mut record = Record::start(&gateway.instruments, &head, worker.request_ids.next());
+    let mut record = Record::start(&gateway.instruments, &head, worker.request_ids.next(), busy);
     let answer = answer(&worker, &gateway, &head, &mut body, &mut record).await;
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
@@ -63,7 +70,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
         _ => request::discard(&head, body).await,
     };
     let mut response = match answer {
-        Ok(Answer::Provider(answered)) => return response::relay(*answered, record),
+        Ok(Answer::Provider(answered)) => return response::relay(answered, record),
         Ok(Answer::Local(answer)) => record.answered(answer),
         Err(error) => record.failed(&error),
     };
@@ -74,9 +81,10 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
 }
 
 /// Where the bytes of an answer come from.
+#[expect(clippy::large_enum_variant, reason = "nearly every answer is of the large kind")]
 enum Answer {
     Local(local::Local),
-    Provider(Box<Answered>),
+    Provider(Answered),
 }
 
 /// A provider's response, and the attempt that got it.
@@ -109,14 +117,14 @@ async fn answer(
     record.operation(operation, key.instruments(None));
     let body = request::read(head, body, gateway.limits, record).await?; // 400, 408, 413, 415
     let request = ModelRequest::new(operation, head, body)?; // 400
-    let (index, model) = gateway.model(&request.model).ok_or_else(|| request.unknown_model())?; // 404
+    let (index, model) = gateway.model(request.model()).ok_or_else(|| request.unknown_model())?; // 404
     if !key.allows(index) {
         gateway.instruments.auth.add(AuthDecision::ModelNotAllowed, 1);
         return Err(request.model_not_allowed(&key.name)); // 403
     }
     record.model(key.instruments(Some(index)));
     let answered = attempts(worker, model, &request, record).await?; // 502, 504
-    Ok(Answer::Provider(Box::new(answered)))
+    Ok(Answer::Provider(answered))
 }
 
 /// Tries the model's deployments in order until one answers with something other than a reason to
@@ -124,7 +132,7 @@ async fn answer(
 async fn attempts(
     worker: &Worker,
     model: &Model,
-    request: &ModelRequest,
+    request: &ModelRequest<'_>,
     record: &mut Record,
 ) -> Result<Answered, Error> {
     let mut failure = Error::new(ErrorKind::GatewayInternal, "the model has no deployment");
@@ -135,8 +143,9 @@ async fn attempts(
         if attempts > 1 {
             model.instruments.retries.add((), 1);
         }
-        record.sent();
-        let attempt = Attempt::start(deployment, request.operation);
+        let now = Instant::now();
+        record.sent(now);
+        let attempt = Attempt::start(deployment, request.operation, now);
         match one_attempt(worker, deployment, request, attempt, is_last).await {
             Ok(mut answered) => {
                 answered.attempts = attempts;
@@ -161,7 +170,7 @@ async fn attempts(
 async fn one_attempt(
     worker: &Worker,
     deployment: &Deployment,
-    request: &ModelRequest,
+    request: &ModelRequest<'_>,
     mut attempt: Attempt,
     is_last: bool,
 ) -> Result<Answered, Error> {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, header, request::Parts};
 
-use super::{Body, local::Local};
+use super::{Body, Busy, local::Local};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -29,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Record {
     server: Arc<ServerInstruments>,
+    _busy: Busy,
     _active: ActiveGuard,
     started: Instant,
     target: Target,
@@ -43,11 +44,12 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn start(server: &Arc<ServerInstruments>, head: &Parts, request_id: u64) -> Self {
+    pub(super) fn start(server: &Arc<ServerInstruments>, head: &Parts, request_id: u64, busy: Busy) -> Self {
         let method = Method::of(head.method.as_str());
         Self {
             _active: server.active.enter((method, Plain)),
             server: Arc::clone(server),
+            _busy: busy,
             started: Instant::now(),
             target: Target { method, route: Route::of(head.uri.path()) },
             request_id,
@@ -80,9 +82,9 @@ impl Record {
     }
 
     /// It is about to be sent to a deployment; the first time ends the gateway's own share.
-    pub(super) fn sent(&mut self) {
+    pub(super) fn sent(&mut self, at: Instant) {
         if self.overhead.is_none() {
-            let overhead = self.started.elapsed().saturating_sub(self.body_wait);
+            let overhead = at.saturating_duration_since(self.started).saturating_sub(self.body_wait);
             if let Some(operation) = self.operation {
                 self.server.overhead.record_duration(operation, overhead);
             }
@@ -107,7 +109,7 @@ impl Record {
     /// Ends with an answer that is not a model's.
     pub(super) fn answered(mut self, answer: Local) -> Response<Body> {
         self.response_bytes(answer.body.len());
-        self.end(Ending::Status(Status::of(answer.status.as_u16())), Outcome::Completed, None);
+        self.end(Instant::now(), Ending::Status(Status::of(answer.status.as_u16())), Outcome::Completed, None);
         let mut response = Response::new(Body::full(answer.body));
         *response.status_mut() = answer.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
@@ -120,7 +122,7 @@ impl Record {
         let face = error.kind.face();
         let body = Bytes::from(openai::error_body(error));
         self.response_bytes(body.len());
-        self.end(Ending::Error(error.kind), Outcome::Failed, Some(error.kind));
+        self.end(Instant::now(), Ending::Error(error.kind), Outcome::Failed, Some(error.kind));
         tracing::debug!(
             request_id = %format_args!("{:016x}", self.request_id),
             error.type = face.error_type,
@@ -153,6 +155,7 @@ impl Record {
     /// Ends with a provider's answer, read to its end.
     pub(super) fn provider_answered(
         &mut self,
+        at: Instant,
         status: u16,
         kind: Option<ErrorKind>,
         usage: Option<&Usage>,
@@ -169,19 +172,24 @@ impl Record {
             Some(kind) if status < 400 => Ending::Broken(kind),
             _ => Ending::Status(Status::of(status)),
         };
-        self.end(ending, outcome, kind);
+        self.end(at, ending, outcome, kind);
     }
 
     pub(super) fn request_id(&self) -> HeaderValue {
-        HeaderValue::from_str(&format!("req_{:016x}", self.request_id)).unwrap_or(HeaderValue::from_static("req_0"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = *b"req_0000000000000000";
+        for (place, digit) in text.iter_mut().skip(4).enumerate() {
+            *digit = DIGITS[(self.request_id >> (60 - 4 * place) & 0xf) as usize];
+        }
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("req_0"))
     }
 
-    fn end(&mut self, ending: Ending, outcome: Outcome, kind: Option<ErrorKind>) {
+    fn end(&mut self, at: Instant, ending: Ending, outcome: Outcome, kind: Option<ErrorKind>) {
         if self.ended {
             return;
         }
         self.ended = true;
-        self.server.duration.record_duration((self.target, ending), self.started.elapsed());
+        self.server.duration.record_duration((self.target, ending), at.saturating_duration_since(self.started));
         self.server.response_body.record(self.target, self.response_bytes);
         if let Some(kind) = kind {
             self.server.errors.add(kind, 1);
@@ -196,7 +204,8 @@ impl Drop for Record {
     fn drop(&mut self) {
         if !self.ended {
             self.server.cancelled.add(self.phase, 1);
-            self.end(Ending::Error(ErrorKind::ClientCancelled), Outcome::Cancelled, Some(ErrorKind::ClientCancelled));
+            let cancelled = ErrorKind::ClientCancelled;
+            self.end(Instant::now(), Ending::Error(cancelled), Outcome::Cancelled, Some(cancelled));
         }
     }
 }

@@ -1,6 +1,12 @@
 //! The client's request: its body read within limits, and what a deployment is sent of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -9,7 +15,8 @@ use http::{
     request::Parts,
 };
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
+use tokio::time::error::Elapsed;
 
 use super::{head, record::Record};
 use crate::{
@@ -19,7 +26,7 @@ use crate::{
         request_body::{self, Peek},
     },
     gateway::{Deployment, Limits},
-    http_client::HeaderLines,
+    http_client::RequestHead,
 };
 
 /// Largest body that is read away so that a connection can go on.
@@ -28,11 +35,12 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A model request, ready to be sent as often as needed.
-pub(super) struct ModelRequest {
+pub(super) struct ModelRequest<'a> {
     pub(super) operation: Operation,
-    pub(super) model: String,
     pub(super) stream: bool,
-    pub(super) headers: HeaderLines,
+    headers: &'a HeaderMap,
+    /// A part of the body, unless its spelling had escapes.
+    model: Bytes,
     wants_usage: bool,
     body: Bytes,
 }
@@ -50,19 +58,40 @@ pub(super) async fn read(
         return Err(too_large(limits.body_bytes_max));
     }
     let Some(mut body) = body.take() else { return Ok(Bytes::new()) };
-    let waiting_since = Instant::now();
-    let read = read_bounded(&mut body, limits.body_bytes_max, limits.body_timeout).await?;
-    record.body_read(read.len(), waiting_since.elapsed());
+    let mut waited = Duration::ZERO;
+    let read = read_bounded(&mut body, limits.body_bytes_max, limits.body_timeout, &mut waited).await?;
+    record.body_read(read.len(), waited);
     Ok(read)
 }
 
-async fn read_bounded(body: &mut Incoming, bytes_max: usize, pause_max: Duration) -> Result<Bytes, Error> {
+/// The next frame; what has not come with the head is waited for, and the wait is counted.
+async fn next_frame(
+    body: &mut Incoming,
+    pause_max: Duration,
+    waited: &mut Duration,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Elapsed> {
+    let here = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
+    if let Poll::Ready(frame) = here {
+        return Ok(frame);
+    }
+    let since = Instant::now();
+    let frame = tokio::time::timeout(pause_max, body.frame()).await;
+    *waited += since.elapsed();
+    frame
+}
+
+async fn read_bounded(
+    body: &mut Incoming,
+    bytes_max: usize,
+    pause_max: Duration,
+    waited: &mut Duration,
+) -> Result<Bytes, Error> {
     // Nearly every body comes as one frame, which is passed on without a copy.
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     let mut length = 0;
     while !body.is_end_stream() {
-        let frame = match tokio::time::timeout(pause_max, body.frame()).await {
+        let frame = match next_frame(body, pause_max, waited).await {
             Err(_) => {
                 let message = format!("the request body stalled for {} s", pause_max.as_secs());
                 return Err(Error::new(ErrorKind::BodyTimeout, message));
@@ -135,32 +164,39 @@ const FORWARDED: [HeaderName; 8] = [
     HeaderName::from_static("tracestate"),
 ];
 
-/// The client's headers that are passed on.
-fn forwarded_headers(headers: &HeaderMap) -> HeaderLines {
-    let mut forwarded = HeaderLines::with_capacity(128);
-    for (name, value) in headers {
-        if FORWARDED.contains(name) {
-            forwarded.push(name, value);
-        }
-    }
-    if !headers.contains_key(CONTENT_TYPE) {
-        forwarded.push(&CONTENT_TYPE, &HeaderValue::from_static("application/json"));
-    }
-    forwarded
-}
-
-impl ModelRequest {
+impl<'a> ModelRequest<'a> {
     /// Finds what the gateway has to know of the body.
-    pub(super) fn new(operation: Operation, head: &Parts, body: Bytes) -> Result<Self, Error> {
+    pub(super) fn new(operation: Operation, head: &'a Parts, body: Bytes) -> Result<Self, Error> {
         let peek = request_body::peek(&body)?;
         Ok(Self {
             operation,
             stream: peek.stream && operation.can_stream(),
             wants_usage: peek.wants_usage(),
-            model: peek.model.into_owned(),
-            headers: forwarded_headers(&head.headers),
+            model: match peek.model {
+                Cow::Borrowed(model) => body.slice_ref(model.as_bytes()),
+                Cow::Owned(model) => model.into(),
+            },
+            headers: &head.headers,
             body,
         })
+    }
+
+    /// The model that is asked for.
+    pub(super) fn model(&self) -> &str {
+        // It comes out of a `str`.
+        std::str::from_utf8(&self.model).unwrap_or_default()
+    }
+
+    /// Adds the client's headers that are passed on.
+    pub(super) fn push_headers(&self, head: &mut RequestHead) {
+        for (name, value) in self.headers {
+            if FORWARDED.contains(name) {
+                head.push(name, value);
+            }
+        }
+        if !self.headers.contains_key(CONTENT_TYPE) {
+            head.push(&CONTENT_TYPE, &HeaderValue::from_static("application/json"));
+        }
     }
 
     /// Whether a stream from this deployment is asked for usage that its client did not ask for.
@@ -170,7 +206,7 @@ impl ModelRequest {
 
     /// The body as the deployment is sent it.
     pub(super) fn body_for(&self, deployment: &Deployment, ask_usage: bool) -> Result<Bytes, Error> {
-        if deployment.model == self.model && !ask_usage {
+        if deployment.model == self.model() && !ask_usage {
             return Ok(self.body.clone());
         }
         let peek: Peek<'_> = request_body::peek(&self.body)?;
@@ -178,12 +214,12 @@ impl ModelRequest {
     }
 
     pub(super) fn unknown_model(&self) -> Error {
-        let message = format!("model {:?} is not configured; GET /v1/models lists what this key may use", self.model);
+        let message = format!("model {:?} is not configured; GET /v1/models lists what this key may use", self.model());
         Error::new(ErrorKind::UnknownModel, message).param("model")
     }
 
     pub(super) fn model_not_allowed(&self, key: &str) -> Error {
-        let message = format!("the client key {key:?} may not use model {:?}", self.model);
+        let message = format!("the client key {key:?} may not use model {:?}", self.model());
         Error::new(ErrorKind::ModelNotAllowed, message).param("model")
     }
 }

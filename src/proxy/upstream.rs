@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn send(
     worker: &Worker,
     deployment: &Deployment,
-    request: &ModelRequest,
+    request: &ModelRequest<'_>,
     ask_usage: bool,
 ) -> Result<Response<Source>, Error> {
     let body = request.body_for(deployment, ask_usage)?;
@@ -26,7 +26,9 @@ pub(super) async fn send(
         Transport::Echo { delay } => return Ok(echo::answer(request.operation, &body, *delay).map(Source::Echo)),
         Transport::Http(http) => http,
     };
-    let upstream = http.head(request.operation).request(&request.headers, body);
+    let mut head = http.head(request.operation).begin();
+    request.push_headers(&mut head);
+    let upstream = head.finish(body);
     let limit = deployment.provider.first_byte_timeout;
     let sending = worker.pool.send(&http.origin, http.connect_timeout, &upstream, response::is_passed);
     match tokio::time::timeout(limit, sending).await {

@@ -3,11 +3,10 @@
 use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::watch};
 
-use super::Phase;
-use crate::proxy::{self, Worker};
+use super::{Phase, socket::Socket};
+use crate::proxy::{self, Activity, Worker};
 
 /// Largest request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -26,21 +25,24 @@ pub(super) async fn serve(
         tracing::debug!(%error, "the client left before it was served");
         return;
     }
+    let activity = Activity::new();
     let service = service_fn(|request| {
-        let worker = Rc::clone(&worker);
-        async move { Ok::<_, Infallible>(proxy::serve(worker, request).await) }
+        let (worker, busy) = (Rc::clone(&worker), activity.begin());
+        async move { Ok::<_, Infallible>(proxy::serve(worker, request, busy).await) }
     });
     let mut connection = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
             .max_header_size(HEAD_BYTES_MAX)
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(socket), service)
+            .serve_connection(Socket::new(socket), service)
     );
+    let mut idle = pin!(activity.idle_for(head_timeout));
     let ended = loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => break ended,
+            // Also a head that does not come to its end.
+            () = idle.as_mut() => return,
             changed = phase.changed() => match *phase.borrow_and_update() {
                 Phase::Serving if changed.is_ok() => {}
                 Phase::Draining if changed.is_ok() => connection.as_mut().graceful_shutdown(),

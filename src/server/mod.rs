@@ -6,6 +6,7 @@
 
 mod connection;
 mod listener;
+mod socket;
 
 use std::{
     future::poll_fn,
@@ -24,8 +25,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
+    runtime::LocalOptions,
     sync::{oneshot, watch},
-    task::LocalSet,
 };
 
 use crate::{
@@ -139,13 +140,18 @@ fn work(
     phase: watch::Receiver<Phase>,
     head_timeout: Duration,
 ) -> io::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUPS_MAX)
+        .build_local(LocalOptions::default())?;
     let worker = Rc::new(proxy::Worker {
         gateway,
         pool: Pool::new(TlsFiles::default()),
         ready,
         request_ids: proxy::RequestIds::new(),
     });
-    LocalSet::new().block_on(&runtime, listener::accept(listener, worker, phase, head_timeout))
+    runtime.block_on(listener::accept(listener, worker, phase, head_timeout))
 }
+
+#[cfg(test)]
+mod tests;

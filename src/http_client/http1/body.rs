@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::SizeHint;
 
 use super::{
+    arena,
     chunked::Chunked,
     connection::{Answered, Connection, Read},
     head::Framing,
@@ -177,18 +178,19 @@ impl Decoder {
     /// The data in `input`. Bytes behind the end make the connection one that is not used again.
     fn decode(&mut self, input: &[u8], keep_alive: &mut bool) -> Result<Bytes, Error> {
         match self {
-            Self::Close => Ok(Bytes::copy_from_slice(input)),
+            Self::Close => Ok(arena::copy(input)),
             Self::Length(left) => {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= length as u64;
                 *keep_alive &= length == input.len();
-                Ok(Bytes::copy_from_slice(input.get(..length).unwrap_or_default()))
+                Ok(arena::copy(input.get(..length).unwrap_or_default()))
             }
             Self::Chunked(chunked) => {
-                let mut data = Vec::with_capacity(input.len());
-                let read = chunked.decode(input, &mut data).map_err(|why| Error::Body(why.to_owned()))?;
+                let mut read = Ok(0);
+                let data = arena::fill(input.len(), |out| read = chunked.decode(input, out));
+                let read = read.map_err(|why| Error::Body(why.to_owned()))?;
                 *keep_alive &= read == input.len();
-                Ok(data.into())
+                Ok(data)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The chunked transfer coding (RFC 9112 §7.1), read as it comes.
 
+use bytes::BytesMut;
+
 /// Bytes of extensions, which nobody uses, in one chunk and in all of them.
 const EXTENSION_MAX: usize = 4 * 1024;
 const EXTENSIONS_MAX: usize = 16 * 1024;
@@ -53,7 +55,7 @@ impl Chunked {
 
     /// Appends the data in `input` to `out` and says how much of the input was read: all of it,
     /// unless the body ended before.
-    pub(super) fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
+    pub(super) fn decode(&mut self, input: &[u8], out: &mut BytesMut) -> Result<usize, &'static str> {
         let mut at = 0;
         while self.place != Place::End {
             let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) else { break };
@@ -141,8 +143,8 @@ mod tests {
     use super::*;
 
     /// Everything decoded, how much was read, and whether it ended.
-    fn decode(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), &'static str> {
-        let (mut chunked, mut out, mut read) = (Chunked::new(), Vec::new(), 0);
+    fn decode(input: &[u8], cuts: &[usize]) -> Result<(BytesMut, usize, bool), &'static str> {
+        let (mut chunked, mut out, mut read) = (Chunked::new(), BytesMut::new(), 0);
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
         cuts.sort_unstable();
         cuts.push(input.len());
@@ -200,7 +202,7 @@ mod tests {
             for cuts in [&[][..], &every_byte] {
                 match (decode(input.as_bytes(), cuts), expected) {
                     (Ok((out, read, true)), Ok(data)) => {
-                        assert_eq!((out.as_slice(), read), (data.as_bytes(), input.len()))
+                        assert_eq!((&*out, read), (data.as_bytes(), input.len()))
                     }
                     (Ok((_, _, false)), Err("")) => {}
                     (Err(why), Err(expected)) if !expected.is_empty() => {
@@ -227,7 +229,7 @@ mod tests {
                 input.extend(format!("{:x}\r\n", chunk.len()).bytes().chain(chunk.iter().copied()).chain(*b"\r\n"));
             }
             input.extend(b"0\r\n\r\n");
-            prop_assert_eq!(decode(&input, &cuts), Ok((chunks.concat(), input.len(), true)));
+            prop_assert_eq!(decode(&input, &cuts), Ok((BytesMut::from(&*chunks.concat()), input.len(), true)));
             // Broken, it is broken the same way.
             let at = at % (input.len() + 1);
             input.splice(at..at, noise);

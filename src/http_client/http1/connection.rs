@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::{
+    arena,
     head::{self, Head, Keep, Parsed},
     request::Request,
 };
@@ -93,7 +94,7 @@ impl Connection {
     ) -> Result<Answered, Failure> {
         request.begin();
         let mut writing = Writing { request, written: 0, is_flushed: false, failed: None };
-        let mut reading = Reading { held: Vec::new(), informational: 0, keep };
+        let mut reading = Reading::new(keep);
         let answered = poll_fn(|cx| {
             writing.poll(cx, &mut self.stream);
             loop {
@@ -135,8 +136,11 @@ impl Writing<'_> {
     /// Writes as far as it goes, head and body in one call.
     fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) {
         while !self.is_flushed && self.failed.is_none() {
-            let progress = if self.written < self.request.len() {
-                Pin::new(&mut *stream).poll_write_vectored(cx, &self.request.rest(self.written))
+            let [head, body] = self.request.rest(self.written);
+            let progress = if !body.is_empty() {
+                Pin::new(&mut *stream).poll_write_vectored(cx, &[head, body])
+            } else if !head.is_empty() {
+                Pin::new(&mut *stream).poll_write(cx, &head)
             } else {
                 Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| usize::MAX)
             };
@@ -152,7 +156,7 @@ impl Writing<'_> {
 }
 
 /// A head on its way in.
-struct Reading {
+pub(super) struct Reading {
     /// What came of a head that is not whole yet.
     held: Vec<u8>,
     informational: usize,
@@ -160,8 +164,12 @@ struct Reading {
 }
 
 impl Reading {
+    pub(super) fn new(keep: Keep) -> Self {
+        Self { held: Vec::new(), informational: 0, keep }
+    }
+
     /// The head and what is behind it, if `data` has the end of one.
-    fn take(&mut self, data: &[u8]) -> Result<Option<(Head, Bytes)>, String> {
+    pub(super) fn take(&mut self, data: &[u8]) -> Result<Option<(Head, Bytes)>, String> {
         if self.held.is_empty() {
             return self.parse(data);
         }
@@ -190,7 +198,7 @@ impl Reading {
                 return Err(format!("the head is over {} KiB", head::BYTES_MAX / 1024));
             }
             if let Parsed::Final(head, _) = parsed {
-                return Ok(Some((head, Bytes::copy_from_slice(rest))));
+                return Ok(Some((head, arena::copy(rest))));
             }
             self.informational += 1;
             if self.informational > INFORMATIONAL_MAX {
@@ -220,7 +228,7 @@ mod tests {
     use super::*;
 
     fn read(pieces: &[&[u8]]) -> Result<Option<(u16, Vec<u8>)>, String> {
-        let mut reading = Reading { held: Vec::new(), informational: 0, keep: |_| true };
+        let mut reading = Reading::new(|_| true);
         for piece in pieces {
             if let Some((head, rest)) = reading.take(piece)? {
                 return Ok(Some((head.status.as_u16(), rest.to_vec())));

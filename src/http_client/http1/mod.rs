@@ -4,13 +4,16 @@
 //! two readers could disagree about where a response ends, it is an error and the connection is
 //! closed. Keeps no connection; a body sends its own home when it ends.
 
+mod arena;
 mod body;
 mod chunked;
 mod connection;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod request;
 
 pub use body::ResponseBody;
 pub(super) use connection::{Answered, Connection};
 pub use head::Keep;
-pub use request::{HeaderLines, Request, RequestHead};
+pub use request::{Request, RequestHead};
