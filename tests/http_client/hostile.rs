@@ -192,7 +192,7 @@ fn a_connection_that_was_closed_while_idle_costs_nothing_and_a_request_goes_out_
 
 #[test]
 fn large_bodies_go_both_ways_byte_for_byte() {
-    let large: Vec<u8> = (0..4_u32 << 20).map(|number| (number * 31 >> 3) as u8).collect();
+    let large: Vec<u8> = (0..4_u32 << 20).map(|number| ((number * 31) >> 3) as u8).collect();
     let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", large.len()).into_bytes();
     answer.extend_from_slice(&large);
     let mut chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();

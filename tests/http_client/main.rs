@@ -59,10 +59,15 @@ async fn theirs(server: &Server) -> Outcome {
     let request = Request::post("/").header(HOST, "h").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
     let Ok(response) = sender.send_request(request).await else { return Outcome::Refused };
     let status = response.status().as_u16();
-    match response.into_body().collect().await {
-        Ok(body) => Outcome::Whole(status, body.to_bytes().to_vec()),
-        Err(_) => Outcome::Refused,
+    let (mut body, mut read) = (response.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(data)) => read.extend_from_slice(&data),
+            Ok(Err(_trailers)) => {}
+            Err(_) => return Outcome::Refused,
+        }
     }
+    Outcome::Whole(status, read)
 }
 
 #[test]

@@ -77,7 +77,12 @@ fn mutate(random: &mut Random, input: &mut Vec<u8>) {
 enum Read {
     /// Also what never comes to its end: a reader may wait for the end of a line to refuse it.
     Refused,
-    Response { status: u16, body: Vec<u8>, is_ended: bool, behind: usize },
+    Response {
+        status: u16,
+        body: Vec<u8>,
+        is_ended: bool,
+        behind: usize,
+    },
 }
 
 fn read(input: &[u8], mut cut: impl FnMut(usize) -> usize) -> Read {
@@ -126,6 +131,7 @@ fn read(input: &[u8], mut cut: impl FnMut(usize) -> usize) -> Read {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test is not the program")]
 fn mutated_responses_are_read_the_same_however_they_come() {
     let seconds = std::env::var("FUZZ_SECONDS").ok().map_or(0.3, |seconds| seconds.parse().unwrap());
     let seed = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap() | 1;
