@@ -11,6 +11,7 @@
 //! - [`config`]: what the operator wrote, parsed and validated.
 //! - [`http_client`]: the pooled client that `proxy` and `export` share.
 //! - [`telemetry`]: what is counted: the metric table, the registry of atomics, OTLP bytes, text.
+//! - [`message`]: HTTP/1.1 messages, for both sides: framing, chunks, the memory of a thread.
 //! - [`api`]: wire formats as plain functions.
 
 pub mod admin;
@@ -20,6 +21,7 @@ pub mod config;
 pub mod export;
 pub mod gateway;
 pub mod http_client;
+pub mod message;
 pub mod proxy;
 pub mod server;
 pub mod telemetry;

@@ -8,13 +8,11 @@ use std::{
 use bytes::Bytes;
 use http_body::SizeHint;
 
-use super::{
-    arena,
-    chunked::Chunked,
-    connection::{Answered, Connection, Read},
-    head::Framing,
+use super::connection::{Answered, Connection};
+use crate::{
+    http_client::{Error, pool::Home},
+    message::{Decoder, Read},
 };
-use crate::http_client::{Error, pool::Home};
 
 /// The bytes of a response as they come; trailers are dropped. Dropping it before its end closes the
 /// connection.
@@ -33,13 +31,6 @@ struct Reading {
     keep_alive: bool,
 }
 
-/// What is left to be read.
-enum Decoder {
-    Length(u64),
-    Chunked(Chunked),
-    Close,
-}
-
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody").field("is_ended", &self.is_ended()).finish_non_exhaustive()
@@ -54,11 +45,7 @@ impl ResponseBody {
         home: Home,
     ) -> (http::StatusCode, http::HeaderMap, Self) {
         let Answered { head, rest, is_early } = answered;
-        let decoder = match head.framing {
-            Framing::Length(length) => Decoder::Length(length),
-            Framing::Chunked => Decoder::Chunked(Chunked::new()),
-            Framing::Close => Decoder::Close,
-        };
+        let decoder = Decoder::new(head.framing);
         // A server that has not read the request would take what is left of it for the next one.
         let keep_alive = head.keep_alive && !is_early;
         let mut body = Self { reading: Some(Reading { connection, home, decoder, rest, keep_alive }) };
@@ -116,14 +103,14 @@ impl Reading {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            let data = self.decoder.of_rest(rest, &mut self.rest)?;
+            let data = of_rest(&mut self.decoder, rest, &mut self.rest)?;
             if !data.is_empty() || self.decoder.is_ended() {
                 return Poll::Ready(Ok(data));
             }
         }
         loop {
             let Self { connection, decoder, keep_alive, .. } = self;
-            match connection.poll_read(cx, |input| decoder.decode(input, keep_alive)) {
+            match connection.poll_read(cx, |input| decode(decoder, input, keep_alive)) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Read::Data(data)) => {
                     let data = data?;
@@ -144,54 +131,31 @@ impl Reading {
     }
 }
 
-impl Decoder {
-    fn is_ended(&self) -> bool {
-        match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunked(chunked) => chunked.is_ended(),
-            Self::Close => false,
+/// The data in what came with the head, most often all of it, without a copy; what is behind the end
+/// goes to `behind`.
+fn of_rest(decoder: &mut Decoder, mut rest: Bytes, behind: &mut Bytes) -> Result<Bytes, Error> {
+    match decoder {
+        Decoder::Close => Ok(rest),
+        Decoder::Length(left) => {
+            let length = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+            *behind = rest.split_off(length);
+            *left -= length as u64;
+            Ok(rest)
+        }
+        Decoder::Chunked(_) => {
+            let mut is_clean = true;
+            let data = decode(decoder, &rest, &mut is_clean)?;
+            if !is_clean {
+                *behind = rest;
+            }
+            Ok(data)
         }
     }
+}
 
-    /// The data in what came with the head, most often all of it, without a copy; what is behind the
-    /// end goes to `behind`.
-    fn of_rest(&mut self, mut rest: Bytes, behind: &mut Bytes) -> Result<Bytes, Error> {
-        match self {
-            Self::Close => Ok(rest),
-            Self::Length(left) => {
-                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                *behind = rest.split_off(length);
-                *left -= length as u64;
-                Ok(rest)
-            }
-            Self::Chunked(_) => {
-                let mut is_clean = true;
-                let data = self.decode(&rest, &mut is_clean)?;
-                if !is_clean {
-                    *behind = rest;
-                }
-                Ok(data)
-            }
-        }
-    }
-
-    /// The data in `input`. Bytes behind the end make the connection one that is not used again.
-    fn decode(&mut self, input: &[u8], keep_alive: &mut bool) -> Result<Bytes, Error> {
-        match self {
-            Self::Close => Ok(arena::copy(input)),
-            Self::Length(left) => {
-                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= length as u64;
-                *keep_alive &= length == input.len();
-                Ok(arena::copy(input.get(..length).unwrap_or_default()))
-            }
-            Self::Chunked(chunked) => {
-                let mut read = Ok(0);
-                let data = arena::fill(input.len(), |out| read = chunked.decode(input, out));
-                let read = read.map_err(|why| Error::Body(why.to_owned()))?;
-                *keep_alive &= read == input.len();
-                Ok(data)
-            }
-        }
-    }
+/// The data in `input`. Bytes behind the end make the connection one that is not used again.
+fn decode(decoder: &mut Decoder, input: &[u8], keep_alive: &mut bool) -> Result<Bytes, Error> {
+    let (data, read) = decoder.decode(input).map_err(|why| Error::Body(why.to_owned()))?;
+    *keep_alive &= read == input.len();
+    Ok(data)
 }

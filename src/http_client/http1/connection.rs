@@ -1,7 +1,6 @@
 //! One connection: a request out, a response's head in.
 
 use std::{
-    cell::RefCell,
     future::poll_fn,
     io::{self, ErrorKind},
     pin::Pin,
@@ -10,26 +9,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::AsyncWrite as _;
 
 use super::{
-    arena,
     head::{self, Head, Keep, Parsed},
     request::Request,
 };
-use crate::http_client::{Error, connect::Stream};
-
-/// What one read takes at most. Everything that is there goes on in one piece.
-const SCRATCH_BYTES: usize = 64 * 1024;
+use crate::{
+    http_client::{Error, connect::Stream},
+    message::{self, Read},
+};
 
 /// Most 1xx responses before the one that counts.
 const INFORMATIONAL_MAX: usize = 16;
-
-thread_local! {
-    /// Where this thread reads to; what is read is copied out before the next read, so that an idle
-    /// stream holds no buffer.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
-}
 
 /// A connection that belongs to one request at a time.
 #[derive(Debug)]
@@ -56,13 +48,6 @@ pub(in crate::http_client) struct Failure {
     pub(in crate::http_client) is_close: bool,
 }
 
-/// What a read gave.
-pub(super) enum Read<T> {
-    Data(T),
-    End,
-    Failed(io::Error),
-}
-
 impl Connection {
     pub(in crate::http_client) fn new(stream: Stream) -> Self {
         Self { stream, opened: Instant::now() }
@@ -75,15 +60,7 @@ impl Connection {
 
     /// Reads once what there is, and hands it to `take`.
     pub(super) fn poll_read<T>(&mut self, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<Read<T>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => Poll::Ready(Read::Failed(error)),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Read::End),
-                Poll::Ready(Ok(())) => Poll::Ready(Read::Data(take(buffer.filled()))),
-            }
-        })
+        message::poll_read(&mut self.stream, cx, take)
     }
 
     /// Sends a request and reads the head of its response.
@@ -198,7 +175,7 @@ impl Reading {
                 return Err(format!("the head is over {} KiB", head::BYTES_MAX / 1024));
             }
             if let Parsed::Final(head, _) = parsed {
-                return Ok(Some((head, arena::copy(rest))));
+                return Ok(Some((head, message::copy(rest))));
             }
             self.informational += 1;
             if self.informational > INFORMATIONAL_MAX {

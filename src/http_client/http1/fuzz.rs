@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 
-use super::{chunked::Chunked, connection::Reading, head::Framing};
+use super::connection::Reading;
+use crate::message::{Chunked, Framing};
 
 #[path = "../../../tests/http_client/corpus.rs"]
 #[expect(dead_code, reason = "what has to become of the responses is tested there")]

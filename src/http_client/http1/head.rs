@@ -1,11 +1,12 @@
 //! Response heads: what they say, or why they may not be believed.
 //!
-//! The syntax is httparse's; here are the rules on top of it: what ends lines, how a body is framed
-//! (RFC 9112 §6.3), and whether the connection goes on (§9.3).
+//! The syntax is httparse's; here are the rules on top of it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::memchr_iter;
+
+use crate::message::{Framing, Said};
 
 /// Response heads over this are refused.
 pub(super) const BYTES_MAX: usize = 64 * 1024;
@@ -15,16 +16,6 @@ const LINES_MAX: usize = 100;
 
 /// Says by its name whether a header is of interest; the others are read and forgotten.
 pub type Keep = fn(&str) -> bool;
-
-/// Where a body ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// After so many bytes.
-    Length(u64),
-    Chunked,
-    /// With the connection.
-    Close,
-}
 
 /// A final response's head.
 #[derive(Debug)]
@@ -76,77 +67,27 @@ pub(super) fn parse(bytes: &[u8], keep: Keep) -> Result<Parsed, String> {
     let mut said = Said::default();
     let mut headers = HeaderMap::new();
     for line in response.headers.iter() {
-        said.hear(line)?;
+        said.hear(line.name, line.value)?;
         if keep(line.name) {
             headers.append(name(line.name)?, value(line.value)?);
         }
     }
-    let framing = said.framing(status, is_old)?;
-    let keep_alive = framing != Framing::Close && !said.close && (!is_old || said.keep_alive);
+    let framing = framing(&said, status, is_old)?;
+    let keep_alive = framing != Framing::Close && said.keeps_alive(is_old);
     Ok(Parsed::Final(Head { status, headers, framing, keep_alive }, length))
 }
 
-/// What the lines say of the message itself.
-#[derive(Debug, Default)]
-struct Said {
-    length: Option<u64>,
-    is_chunked: bool,
-    close: bool,
-    keep_alive: bool,
-}
-
-impl Said {
-    fn hear(&mut self, line: &httparse::Header<'_>) -> Result<(), String> {
-        // Three lengths, so that most lines cost a comparison of numbers.
-        match line.name.len() {
-            14 if line.name.eq_ignore_ascii_case("content-length") => {
-                let length = digits(line.value).ok_or("Content-Length is no number")?;
-                if self.length.is_some_and(|other| other != length) {
-                    return Err("there are two different Content-Length".into());
-                }
-                self.length = Some(length);
-            }
-            17 if line.name.eq_ignore_ascii_case("transfer-encoding") => {
-                if self.is_chunked || !line.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err("Transfer-Encoding is not `chunked`, once".into());
-                }
-                self.is_chunked = true;
-            }
-            10 if line.name.eq_ignore_ascii_case("connection") => {
-                for option in line.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    self.close |= option.eq_ignore_ascii_case(b"close");
-                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                }
-            }
-            _ => {}
-        }
-        Ok(())
+/// Where the body of a response with this status ends (RFC 9112 §6.3).
+fn framing(said: &Said, status: StatusCode, is_old: bool) -> Result<Framing, String> {
+    said.check(is_old)?;
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok(Framing::Length(0));
     }
-
-    fn framing(&self, status: StatusCode, is_old: bool) -> Result<Framing, String> {
-        if self.is_chunked && self.length.is_some() {
-            return Err("it has both Transfer-Encoding and Content-Length".into());
-        }
-        if self.is_chunked && is_old {
-            return Err("HTTP/1.0 has no Transfer-Encoding".into());
-        }
-        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            return Ok(Framing::Length(0));
-        }
-        Ok(match self.length {
-            Some(length) => Framing::Length(length),
-            None if self.is_chunked => Framing::Chunked,
-            None => Framing::Close,
-        })
-    }
-}
-
-/// Digits only: no sign, no list, no space.
-fn digits(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    Ok(match said.length {
+        Some(length) => Framing::Length(length),
+        None if said.is_chunked => Framing::Chunked,
+        None => Framing::Close,
+    })
 }
 
 fn name(name: &str) -> Result<HeaderName, String> {
@@ -174,7 +115,7 @@ mod tests {
         true
     }
 
-    fn framing(lines: &str) -> Result<(Framing, bool), String> {
+    fn framing_of(lines: &str) -> Result<(Framing, bool), String> {
         match parse(format!("{lines}\r\n").as_bytes(), all)? {
             Parsed::Final(head, _) => Ok((head.framing, head.keep_alive)),
             other => panic!("{other:?}"),
@@ -200,7 +141,7 @@ mod tests {
             ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: Keep-Alive\r\n", (Length(5), true)),
             ("HTTP/1.1 599 Odd\r\nContent-Length: 5\r\n", (Length(5), true)),
         ] {
-            assert_eq!(framing(head), Ok(expected), "{head}");
+            assert_eq!(framing_of(head), Ok(expected), "{head}");
         }
     }
 
@@ -241,11 +182,11 @@ mod tests {
             ("SSH-2.0-x\r\n", "does not begin"),
             ("http/1.1 200 OK\r\n", "does not begin"),
         ] {
-            let error = framing(head).unwrap_err();
+            let error = framing_of(head).unwrap_err();
             assert!(error.contains(why), "{head}: {error}");
         }
         let many = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(101));
-        assert!(framing(&many).unwrap_err().contains("too many headers"), "{:?}", framing(&many));
+        assert!(framing_of(&many).unwrap_err().contains("too many headers"), "{:?}", framing_of(&many));
     }
 
     #[test]

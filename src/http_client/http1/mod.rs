@@ -4,9 +4,7 @@
 //! two readers could disagree about where a response ends, it is an error and the connection is
 //! closed. Keeps no connection; a body sends its own home when it ends.
 
-mod arena;
 mod body;
-mod chunked;
 mod connection;
 #[cfg(test)]
 mod fuzz;

@@ -33,7 +33,7 @@ enum Place {
 
 /// A decoder between two reads.
 #[derive(Debug, Clone)]
-pub(super) struct Chunked {
+pub struct Chunked {
     place: Place,
     /// Of the size being read, then of the data left.
     left: u64,
@@ -44,18 +44,19 @@ pub(super) struct Chunked {
 }
 
 impl Chunked {
-    pub(super) fn new() -> Self {
+    /// Before the first byte.
+    pub fn new() -> Self {
         Self { place: Place::Size, left: 0, extension: 0, extensions: 0, trailer_bytes: 0, trailer_lines: 0 }
     }
 
     /// Whether the body has ended.
-    pub(super) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.place == Place::End
     }
 
     /// Appends the data in `input` to `out` and says how much of the input was read: all of it,
     /// unless the body ended before.
-    pub(super) fn decode(&mut self, input: &[u8], out: &mut BytesMut) -> Result<usize, &'static str> {
+    pub fn decode(&mut self, input: &[u8], out: &mut BytesMut) -> Result<usize, &'static str> {
         let mut at = 0;
         while self.place != Place::End {
             let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) else { break };
@@ -133,6 +134,12 @@ impl Chunked {
             return Err("chunk extensions are too long");
         }
         Ok(())
+    }
+}
+
+impl Default for Chunked {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

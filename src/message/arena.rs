@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// A copy of these bytes.
-pub(super) fn copy(data: &[u8]) -> Bytes {
+pub fn copy(data: &[u8]) -> Bytes {
     if data.len() > PIECE_MAX {
         Bytes::copy_from_slice(data)
     } else {
