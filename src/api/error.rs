@@ -10,6 +10,7 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     InvalidHead,
+    HeadTooLarge,
     UnknownRoute,
     MethodNotAllowed,
     MissingKey,
@@ -56,8 +57,8 @@ impl ErrorKind {
     /// Every kind, in index order.
     #[rustfmt::skip]
     pub const ALL: &'static [Self] = &[
-        Self::InvalidHead, Self::UnknownRoute, Self::MethodNotAllowed, Self::MissingKey, Self::InvalidKey,
-        Self::ConflictingKeys, Self::UnsupportedEncoding, Self::BodyTooLarge, Self::BodyTimeout,
+        Self::InvalidHead, Self::HeadTooLarge, Self::UnknownRoute, Self::MethodNotAllowed, Self::MissingKey,
+        Self::InvalidKey, Self::ConflictingKeys, Self::UnsupportedEncoding, Self::BodyTooLarge, Self::BodyTimeout,
         Self::BodyIncomplete, Self::InvalidJson, Self::DuplicateField, Self::InvalidField, Self::UnknownModel,
         Self::ClientCancelled, Self::ModelNotAllowed, Self::ProviderUnreachable, Self::ProviderTimeout,
         Self::ProviderRateLimited, Self::ProviderServerError, Self::ProviderRejected, Self::ProviderCredentials,
@@ -68,7 +69,8 @@ impl ErrorKind {
     #[rustfmt::skip]
     pub const fn face(self) -> Face {
         match self {
-            Self::InvalidHead => face(400, "invalid_request_head", false, "client_invalid_head", "the request head breaks a rule of HTTP (Host, target form)"),
+            Self::InvalidHead => face(400, "invalid_request_head", false, "client_invalid_head", "the request head breaks a rule of HTTP (syntax, Host, target form, framing)"),
+            Self::HeadTooLarge => face(431, "request_head_too_large", false, "client_head_too_large", "the request head is over 32 KiB or has over 100 header lines"),
             Self::UnknownRoute => face(404, "unknown_route", false, "client_unknown_route", "no such path on this gateway"),
             Self::MethodNotAllowed => face(405, "method_not_allowed", false, "client_method_not_allowed", "the path exists, the method does not"),
             Self::MissingKey => face(401, "missing_api_key", false, "client_missing_key", "the request carries no client key"),

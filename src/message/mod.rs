@@ -7,10 +7,12 @@ mod arena;
 mod chunked;
 mod decoder;
 mod framing;
+mod number;
 mod scratch;
 
 pub use arena::copy;
 pub use chunked::Chunked;
 pub use decoder::Decoder;
 pub use framing::{Framing, Said};
+pub use number::push_number;
 pub use scratch::{Read, poll_read};

@@ -86,9 +86,7 @@ enum State {
     Open,
     /// Ended well; nothing more comes.
     Ended,
-    /// Broke, but what was sent may still lie in hyper's buffer: the next poll lets it be flushed.
-    Breaking,
-    /// Broke; the next poll makes hyper cut the connection instead of ending the body.
+    /// Broke; the next poll makes the server cut the connection instead of ending the body.
     Broken,
 }
 
@@ -242,11 +240,6 @@ impl Relay {
             match self.state {
                 State::Open => {}
                 State::Ended => return Poll::Ready(None),
-                State::Breaking => {
-                    self.state = State::Broken;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
                 State::Broken => return Poll::Ready(Some(Err(BrokenOff))),
             }
             let out = match self.source.poll(cx) {
@@ -322,7 +315,7 @@ impl Relay {
         };
         self.record.response_bytes(event.len());
         self.end(Some(kind));
-        self.state = State::Breaking;
+        self.state = State::Broken;
         event.into()
     }
 

@@ -1,6 +1,6 @@
 //! What a request head must satisfy before anything else is looked at.
 //!
-//! hyper has refused what it can prove broken; these are the rules it leaves to us.
+//! The server has refused what is ambiguous for itself; these are rules about what it means.
 
 use http::{
     header::{CONTENT_ENCODING, HOST, TRANSFER_ENCODING},

@@ -5,7 +5,6 @@
 
 mod attempt;
 mod body;
-mod busy;
 mod echo;
 mod head;
 mod local;
@@ -16,7 +15,7 @@ mod upstream;
 
 use std::{
     cell::Cell,
-    rc::Rc,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -25,15 +24,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Request, Response, header, request::Parts};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::{HeaderValue, Response, header, request::Parts};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+pub use self::body::{Body, BrokenOff};
 use self::{attempt::Attempt, record::Record, request::ModelRequest};
-pub use self::{
-    body::{Body, BrokenOff},
-    busy::{Activity, Busy},
-};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -54,16 +50,19 @@ pub struct Worker {
     pub request_ids: RequestIds,
 }
 
+/// The body of a client's request, whatever brings it.
+pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpin {}
+
+impl<B: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpin> RequestBody for B {}
+
 /// Serves one request. A client always gets an answer, if only an error's.
-///
-/// `busy` is held until the answer has ended.
-pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, busy: Busy) -> Response<Body> {
+pub async fn serve(worker: &Worker, head: Parts, body: impl RequestBody) -> Response<Body> {
     // The one load: a reload in the middle of a request does not concern it.
     let gateway = worker.gateway.load_full();
-    let (head, body) = request.into_parts();
     let mut body = Some(body);
-    let mut record = Record::start(&gateway.instruments, &head, worker.request_ids.next(), busy);
-    let answer = answer(&worker, &gateway, &head, &mut body, &mut record).await;
+    let request_id = worker.request_ids.next();
+    let mut record = Record::start(&gateway.instruments, head.method.as_str(), head.uri.path(), request_id);
+    let answer = answer(worker, &gateway, &head, &mut body, &mut record).await;
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
         Err(error) if matches!(error.kind, ErrorKind::InvalidHead | ErrorKind::BodyTooLarge) => false,
@@ -78,6 +77,12 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, busy: Busy) -
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Answers what is not a request at all.
+pub fn refuse(worker: &Worker, error: &Error) -> Response<Body> {
+    let gateway = worker.gateway.load();
+    Record::start(&gateway.instruments, "", "", worker.request_ids.next()).failed(error)
 }
 
 /// Where the bytes of an answer come from.
@@ -101,7 +106,7 @@ async fn answer(
     worker: &Worker,
     gateway: &Gateway,
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<impl RequestBody>,
     record: &mut Record,
 ) -> Result<Answer, Error> {
     head::check(head)?; // 400

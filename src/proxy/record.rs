@@ -8,9 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header, request::Parts};
+use http::{HeaderValue, Response, header};
 
-use super::{Body, Busy, local::Local};
+use super::{Body, local::Local};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -29,7 +29,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Record {
     server: Arc<ServerInstruments>,
-    _busy: Busy,
     _active: ActiveGuard,
     started: Instant,
     target: Target,
@@ -44,14 +43,14 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn start(server: &Arc<ServerInstruments>, head: &Parts, request_id: u64, busy: Busy) -> Self {
-        let method = Method::of(head.method.as_str());
+    /// Of a request with this method and path, or of something that has neither.
+    pub(super) fn start(server: &Arc<ServerInstruments>, method: &str, path: &str, request_id: u64) -> Self {
+        let method = Method::of(method);
         Self {
             _active: server.active.enter((method, Plain)),
             server: Arc::clone(server),
-            _busy: busy,
             started: Instant::now(),
-            target: Target { method, route: Route::of(head.uri.path()) },
+            target: Target { method, route: Route::of(path) },
             request_id,
             operation: None,
             key_model: None,

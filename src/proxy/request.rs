@@ -14,11 +14,11 @@ use http::{
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
     request::Parts,
 };
+use http_body::Frame;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::error::Elapsed;
 
-use super::{head, record::Record};
+use super::{RequestBody, head, record::Record};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -48,7 +48,7 @@ pub(super) struct ModelRequest<'a> {
 /// Reads the whole body, or refuses it as early as its size is known.
 pub(super) async fn read(
     head: &Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Option<impl RequestBody>,
     limits: Limits,
     record: &mut Record,
 ) -> Result<Bytes, Error> {
@@ -65,11 +65,11 @@ pub(super) async fn read(
 }
 
 /// The next frame; what has not come with the head is waited for, and the wait is counted.
-async fn next_frame(
-    body: &mut Incoming,
+async fn next_frame<B: RequestBody>(
+    body: &mut B,
     pause_max: Duration,
     waited: &mut Duration,
-) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Elapsed> {
+) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Elapsed> {
     let here = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
     if let Poll::Ready(frame) = here {
         return Ok(frame);
@@ -81,7 +81,7 @@ async fn next_frame(
 }
 
 async fn read_bounded(
-    body: &mut Incoming,
+    body: &mut impl RequestBody,
     bytes_max: usize,
     pause_max: Duration,
     waited: &mut Duration,
@@ -127,7 +127,7 @@ async fn read_bounded(
 /// SDKs send head and body in two segments and keep their connections: closing on the second one
 /// would reset the connection under the answer and under the client's next request. Large and slow
 /// bodies are not worth it, nor those that wait for a `100 Continue` before they are sent.
-pub(super) async fn discard(head: &Parts, body: Option<Incoming>) -> bool {
+pub(super) async fn discard(head: &Parts, body: Option<impl RequestBody>) -> bool {
     let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return true };
     if head.headers.contains_key(EXPECT) || body.size_hint().lower() > DISCARD_BYTES_MAX {
         return false;

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    pin::pin,
     rc::Rc,
     time::Duration,
 };
@@ -64,10 +65,20 @@ pub(super) async fn accept(
         }
     }
     drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        report(ended);
+    let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
+    loop {
+        tokio::select! {
+            ended = connections.join_next() => match ended {
+                Some(ended) => report(ended),
+                None => break Ok(()),
+            },
+            // Also when nobody is left who could say so.
+            _ = &mut closing => {
+                connections.shutdown().await;
+                break Ok(());
+            }
+        }
     }
-    Ok(())
 }
 
 async fn accept_after(

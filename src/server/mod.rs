@@ -5,8 +5,8 @@
 //! thread is the control thread; signals and the exporter live there.
 
 mod connection;
+mod http1;
 mod listener;
-mod socket;
 
 use std::{
     future::poll_fn,

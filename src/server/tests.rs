@@ -85,12 +85,12 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
         );
         for _ in 0..requests {
             let length = body.len();
-            write!(
-                socket,
+            // In one piece, as clients send it.
+            let request = format!(
                 "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nUser-Agent: test\r\nAccept: */*\r\n\
                  Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-            )
-            .unwrap();
+            );
+            socket.write_all(request.as_bytes()).unwrap();
             let answer = read_message(&mut socket).unwrap();
             assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer));
         }

@@ -8,7 +8,7 @@ use std::{cell::Cell, fmt, io::IoSlice};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use crate::http_client::Origin;
+use crate::{http_client::Origin, message::push_number};
 
 /// Room for the lines of one request and a short body, so that most heads are allocated once.
 const OWN_BYTES: usize = 512;
@@ -69,7 +69,7 @@ impl RequestHead {
     pub fn finish(self, body: Bytes) -> Request {
         let Self(mut head) = self;
         head.extend_from_slice(b"content-length: ");
-        push_number(&mut head, body.len());
+        push_number(&mut head, body.len() as u64);
         head.extend_from_slice(b"\r\n\r\n");
         if body.len() > JOINED_MAX {
             return Request { head, body, sends: Cell::new(0) };
@@ -94,20 +94,6 @@ impl Request {
         let head = self.head.get(written..).unwrap_or_default();
         let body = self.body.get(written.saturating_sub(self.head.len())..).unwrap_or_default();
         [IoSlice::new(head), IoSlice::new(body)]
-    }
-}
-
-fn push_number(to: &mut Vec<u8>, mut number: usize) {
-    let begin = to.len();
-    loop {
-        to.push(b'0' + (number % 10) as u8);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    if let Some(digits) = to.get_mut(begin..) {
-        digits.reverse();
     }
 }
 
@@ -139,15 +125,6 @@ mod tests {
         for written in 0..=expected.len() {
             let rest: Vec<u8> = request.rest(written).iter().flat_map(|slice| slice.to_vec()).collect();
             assert_eq!(rest, expected.as_bytes()[written..]);
-        }
-    }
-
-    #[test]
-    fn numbers() {
-        for number in [0, 9, 10, 1_234_567, usize::MAX] {
-            let mut digits = Vec::new();
-            push_number(&mut digits, number);
-            assert_eq!(String::from_utf8(digits).unwrap(), number.to_string());
         }
     }
 }

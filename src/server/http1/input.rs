@@ -1,0 +1,135 @@
+//! What a client has sent and nobody has used yet.
+
+use bytes::Bytes;
+
+use super::head::{self, Head};
+use crate::{api::error::Error, message::Decoder};
+
+/// Empty lines that may stand before a request (RFC 9112 §2.2).
+const EMPTY_LINES_MAX: usize = 8;
+
+/// Bytes on their way into heads and bodies.
+#[derive(Debug)]
+pub(super) struct Input {
+    /// A part of a head, or what came behind a request.
+    held: Vec<u8>,
+    /// What is held has not been looked at.
+    is_unread: bool,
+    /// What came of the body with the head.
+    ready: Bytes,
+    decoder: Decoder,
+    /// Why there will be no more of the body.
+    broken: Option<&'static str>,
+}
+
+impl Input {
+    pub(super) fn new() -> Self {
+        Self { held: Vec::new(), is_unread: false, ready: Bytes::new(), decoder: Decoder::Length(0), broken: None }
+    }
+
+    /// How much came behind the request.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether a head has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether all of the body has come.
+    pub(super) fn is_body_read(&self) -> bool {
+        self.decoder.is_ended() && self.broken.is_none()
+    }
+
+    /// What is known of the length of the body that is left.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.decoder.left().map(|left| left + self.ready.len() as u64)
+    }
+
+    /// Whether somebody who reads the body finds anything without waiting.
+    pub(super) fn is_drained(&self) -> bool {
+        self.ready.is_empty() && self.is_body_read()
+    }
+
+    /// Keeps what belongs to later requests.
+    pub(super) fn hold(&mut self, data: &[u8]) {
+        self.held.extend_from_slice(data);
+        self.is_unread |= !data.is_empty();
+    }
+
+    /// The head in what came behind the request before, if it is whole.
+    pub(super) fn next(&mut self) -> Option<Result<Head, Error>> {
+        if !std::mem::take(&mut self.is_unread) {
+            return None;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.head(&held)
+    }
+
+    /// The head that `data` completes.
+    pub(super) fn take(&mut self, data: &[u8]) -> Option<Result<Head, Error>> {
+        if self.held.is_empty() {
+            return self.head(data);
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(data);
+        // Without the end of a line there is nothing new to be parsed.
+        if !data.contains(&b'\n') && held.len() <= head::BYTES_MAX {
+            self.held = held;
+            return None;
+        }
+        self.head(&held)
+    }
+
+    fn head(&mut self, mut data: &[u8]) -> Option<Result<Head, Error>> {
+        for _ in 0..EMPTY_LINES_MAX {
+            data = data.strip_prefix(b"\r\n").unwrap_or(data);
+        }
+        if matches!(data.first(), Some(b'\r' | b'\n')) && data.len() > 1 {
+            return Some(Err(head::invalid("the request begins with empty lines")));
+        }
+        match head::parse(data) {
+            Err(error) => Some(Err(error)),
+            Ok(None) => {
+                self.held = data.to_vec();
+                None
+            }
+            Ok(Some((head, length))) => {
+                self.decoder = Decoder::new(head.framing);
+                self.broken = None;
+                self.ready = self.body(data.get(length..).unwrap_or_default()).unwrap_or_default();
+                Some(Ok(head))
+            }
+        }
+    }
+
+    /// The data of the body in `input`; what is behind the body is held.
+    pub(super) fn body(&mut self, input: &[u8]) -> Result<Bytes, &'static str> {
+        match self.decoder.decode(input) {
+            Ok((data, read)) => {
+                self.hold(input.get(read..).unwrap_or_default());
+                Ok(data)
+            }
+            Err(why) => {
+                self.broken = Some(why);
+                Err(why)
+            }
+        }
+    }
+
+    /// What came of the body and was not taken, or why there is no more of it.
+    pub(super) fn ready(&mut self) -> Result<Bytes, &'static str> {
+        match self.broken {
+            Some(why) if self.ready.is_empty() => Err(why),
+            _ => Ok(std::mem::take(&mut self.ready)),
+        }
+    }
+
+    /// The client went away in the middle of the body.
+    pub(super) fn cut(&mut self) -> &'static str {
+        let why = "the client closed the connection";
+        self.broken = Some(why);
+        why
+    }
+}

@@ -1,0 +1,184 @@
+//! One client's socket: heads and bodies in, pieces of answers out, and whether it is still there.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::{io::AsyncWrite as _, net::TcpStream};
+
+use super::{head::Head, input::Input, output::Output};
+use crate::{
+    api::error::Error,
+    message::{self, Framing, Read},
+};
+
+/// What is read ahead of a client that sends its next requests early.
+const AHEAD_MAX: usize = 64 * 1024;
+
+/// What is read away of a client that is to close the connection.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(in crate::server) struct Wire {
+    socket: TcpStream,
+    input: Input,
+    output: Output,
+    /// The client waits for a `100 Continue`.
+    expects: bool,
+}
+
+/// What a connection begins or ends with.
+#[derive(Debug)]
+pub(in crate::server) enum Start {
+    Head(Head),
+    /// There is something, but not a request.
+    Refused(Error),
+    /// The client has left.
+    Gone,
+}
+
+impl Wire {
+    pub(in crate::server) fn new(socket: TcpStream) -> Self {
+        Self { socket, input: Input::new(), output: Output::default(), expects: false }
+    }
+
+    /// Whether a part of a head has come.
+    pub(in crate::server) fn has_begun(&self) -> bool {
+        self.input.has_begun()
+    }
+
+    /// Whether the request was read to its end, so that another can follow.
+    pub(in crate::server) fn is_request_read(&self) -> bool {
+        self.input.is_body_read()
+    }
+
+    /// The next request's head.
+    pub(in crate::server) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Start> {
+        let mut head = self.input.next();
+        while head.is_none() {
+            let Self { socket, input, .. } = self;
+            match ready!(message::poll_read(socket, cx, |data| input.take(data))) {
+                Read::Data(data) => head = data,
+                Read::End => return Poll::Ready(Start::Gone),
+                Read::Failed(error) => {
+                    tracing::debug!(%error, "client connection failed");
+                    return Poll::Ready(Start::Gone);
+                }
+            }
+        }
+        Poll::Ready(match head {
+            Some(Ok(head)) => {
+                self.expects = head.expects && head.framing != Framing::Length(0);
+                Start::Head(head)
+            }
+            Some(Err(error)) => Start::Refused(error),
+            None => Start::Gone,
+        })
+    }
+
+    /// Waits for the client to leave while its answer is made; what it sends meanwhile is kept.
+    pub(in crate::server) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.input.is_body_read() && self.input.held() < AHEAD_MAX {
+            let Self { socket, input, .. } = self;
+            match ready!(message::poll_read(socket, cx, |data| input.hold(data))) {
+                Read::Data(()) => {}
+                Read::End | Read::Failed(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sends pieces; [`Self::poll_flush`] has to have been ready.
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        before: &[u8],
+        data: Bytes,
+        after: &'static [u8],
+    ) -> io::Result<()> {
+        self.output.send(cx, &mut self.socket, before, data, after)
+    }
+
+    /// Waits until everything was written.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.output.poll_flush(cx, &mut self.socket)
+    }
+
+    /// Says that nothing more comes, and reads away what the client still sends: closing on it would
+    /// reset the connection under the answer (RFC 9112 §9.6).
+    pub(in crate::server) async fn close(mut self) {
+        if std::future::poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await.is_err() {
+            return;
+        }
+        let mut length = 0;
+        std::future::poll_fn(|cx| {
+            while length < LINGER_BYTES_MAX {
+                match ready!(message::poll_read(&mut self.socket, cx, <[u8]>::len)) {
+                    Read::Data(read) => length += read,
+                    Read::End | Read::Failed(_) => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Cuts the connection so that the client sees that it was cut.
+    pub(super) fn reset(&self) {
+        if let Err(error) = self.socket.set_zero_linger() {
+            tracing::debug!(%error, "a connection could not be reset");
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
+        loop {
+            match self.input.ready() {
+                Err(why) => return Poll::Ready(Some(Err(why))),
+                Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                Ok(_) if self.input.is_body_read() => return Poll::Ready(None),
+                Ok(_) => {}
+            }
+            if std::mem::take(&mut self.expects)
+                && self.send(cx, b"HTTP/1.1 100 Continue\r\n\r\n", Bytes::new(), b"").is_err()
+            {
+                return Poll::Ready(Some(Err(self.input.cut())));
+            }
+            if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
+                return Poll::Ready(Some(Err(self.input.cut())));
+            }
+            let Self { socket, input, .. } = self;
+            match ready!(message::poll_read(socket, cx, |data| input.body(data))) {
+                Read::Data(Ok(data)) if data.is_empty() => {}
+                Read::Data(data) => return Poll::Ready(Some(data)),
+                Read::End | Read::Failed(_) => return Poll::Ready(Some(Err(self.input.cut()))),
+            }
+        }
+    }
+}
+
+/// The body of the request under way.
+#[derive(Debug)]
+pub(in crate::server) struct RequestBody<'a>(pub(in crate::server) &'a RefCell<Wire>);
+
+impl Body for RequestBody<'_> {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        self.0.borrow_mut().poll_body(cx).map(|data| data.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.borrow().input.is_drained()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.borrow().input.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
