@@ -5,8 +5,9 @@
 use std::{fs, path::Path};
 
 /// Modules by layer, lowest first. A module imports from layers below its own only.
-const LAYERS: [&[&str]; 9] = [
-    &["api", "proto", "message"],
+const LAYERS: [&[&str]; 10] = [
+    &["message"],
+    &["api", "proto"],
     &["telemetry"],
     &["http_client"],
     &["config"],

@@ -1,16 +1,10 @@
 //! What is left of a provider's rate limit, as the head of its answer says.
 
-use http::{HeaderMap, HeaderName};
+use crate::message::Headers;
 
 /// OpenAI, Groq and many more; Anthropic.
-static REQUESTS: [HeaderName; 2] = [
-    HeaderName::from_static("x-ratelimit-remaining-requests"),
-    HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
-];
-static TOKENS: [HeaderName; 2] = [
-    HeaderName::from_static("x-ratelimit-remaining-tokens"),
-    HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
-];
+const REQUESTS: [&str; 2] = ["x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining"];
+const TOKENS: [&str; 2] = ["x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining"];
 
 /// The largest number that every receiver of metrics keeps exactly.
 const REMAINING_MAX: u64 = 1 << 53;
@@ -23,8 +17,8 @@ pub struct Remaining {
 }
 
 /// Reads a head; what is not there, or no plain decimal number up to 2^53, is `None`.
-pub fn remaining(head: &HeaderMap) -> Remaining {
-    let first = |names: &[HeaderName]| names.iter().find_map(|name| number(head.get(name)?.as_bytes()));
+pub fn remaining(head: &Headers) -> Remaining {
+    let first = |names: &[&str]| names.iter().find_map(|name| number(head.get(name)?));
     Remaining { requests: first(&REQUESTS), tokens: first(&TOKENS) }
 }
 
@@ -37,8 +31,6 @@ fn number(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -69,9 +61,9 @@ mod tests {
     #[test]
     fn the_first_spelling_that_is_a_number_counts() {
         let read = |headers: &[(&'static str, &'static str)]| {
-            let pairs =
-                headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-            let Remaining { requests, tokens } = remaining(&pairs.collect());
+            let mut head = Headers::default();
+            headers.iter().for_each(|(name, value)| head.push(name, value.as_bytes()));
+            let Remaining { requests, tokens } = remaining(&head);
             (requests, tokens)
         };
         assert_eq!(read(&[]), (None, None));

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, HeaderName, Method, Request, Response, Uri, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::Full;
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config::{Destination, OtlpEndpoint, Protocol},
     http_client::{self as client, Error, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
+    message::Response,
 };
 
 /// OTLP's limit for a request before compression. Larger ones are not sent; how they come about at
@@ -197,23 +198,22 @@ impl Receiver {
     }
 
     async fn read(&self, response: Response<ResponseBody>) -> Answer {
-        let (head, body) = response.into_parts();
-        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let content_type = text(header::CONTENT_TYPE);
+        let Response { status, headers, body } = response;
+        let text = |name: &str| headers.get(name).and_then(|value| str::from_utf8(value).ok()).unwrap_or_default();
+        let content_type = text("content-type");
         let (body, end) = read_beginning(body).await;
-        let status = head.status.as_u16();
-        if head.status.is_success() {
+        if status.is_success() {
             return match end {
                 End::Broken(error) => Answer::Failed(Failure::of(&error, &self.redactor)),
                 End::Whole => Answer::of_success(content_type, &body, true, &self.redactor),
                 End::CutOff => Answer::of_success(content_type, &body, false, &self.redactor),
             };
         }
-        let location = text(header::LOCATION);
+        let location = text("location");
         Answer::Refused {
-            status,
+            status: status.as_u16(),
             location: (!location.is_empty()).then(|| self.redactor.show(location.as_bytes())),
-            retry_after: retry::parse_retry_after(text(header::RETRY_AFTER), SystemTime::now()),
+            retry_after: retry::parse_retry_after(text("retry-after"), SystemTime::now()),
             text: error_text(content_type, &body, &self.redactor),
         }
     }

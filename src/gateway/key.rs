@@ -5,21 +5,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use ring::digest;
 
 use crate::{
     api::error::{Error, ErrorKind},
     config::Config,
+    message::Headers,
     telemetry::{Registry, dimensions::AuthDecision, instruments::KeyModelInstruments, registry::SERIES_MAX},
 };
 
 /// Where clients of any vendor put their key, besides `Authorization: Bearer`.
-static KEY_HEADERS: [HeaderName; 3] = [
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
+const KEY_HEADERS: [&[u8]; 3] = [b"x-api-key", b"api-key", b"x-goog-api-key"];
 
 /// Every client key.
 #[derive(Debug)]
@@ -59,11 +55,14 @@ impl Keys {
     }
 
     /// The key that a request's headers carry, or why there is none.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<&ClientKey, (AuthDecision, Error)> {
+    pub fn authenticate(&self, headers: &Headers) -> Result<&ClientKey, (AuthDecision, Error)> {
         let mut presented: Option<&[u8]> = None;
-        let bearer = headers.get_all(AUTHORIZATION).iter().map(|value| bearer_token(value.as_bytes()));
-        let others = KEY_HEADERS.iter().flat_map(|name| headers.get_all(name)).map(|value| Some(value.as_bytes()));
-        for credential in bearer.chain(others) {
+        for (name, value) in headers {
+            let credential = match name {
+                b"authorization" => bearer_token(value),
+                name if KEY_HEADERS.contains(&name) => Some(value),
+                _ => continue,
+            };
             let Some(credential) = credential else {
                 return Err(invalid("the Authorization header has to be `Bearer <client key>`"));
             };

@@ -9,14 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Response;
-
 use super::{
     Error, Origin, Tls, TlsFiles,
     connect::connect,
     http1::{Connection, Keep, Request, ResponseBody},
     http2,
 };
+use crate::message::Response;
 
 /// Idle connections kept per origin; beyond it a connection is closed after its response.
 const IDLE_MAX: usize = 256;
@@ -118,10 +117,7 @@ impl Pool {
     fn sent(&self, origin: &Origin, connection: Connection, answered: super::http1::Answered, opened: bool) -> Sent {
         let home = Home { pool: Rc::clone(&self.shared), origin: origin.id };
         let (status, headers, body) = ResponseBody::new(connection, answered, home);
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        Sent { response, opened }
+        Sent { response: Response { status, headers, body }, opened }
     }
 
     async fn open(&self, origin: &Origin, limit: Duration) -> Result<Connection, Error> {

@@ -7,6 +7,8 @@ mod arena;
 mod chunked;
 mod decoder;
 mod framing;
+mod head;
+mod headers;
 mod number;
 mod scratch;
 
@@ -14,5 +16,7 @@ pub use arena::copy;
 pub use chunked::Chunked;
 pub use decoder::Decoder;
 pub use framing::{Framing, Said};
+pub use head::{Head, Response};
+pub use headers::{Headers, Lines};
 pub use number::push_number;
 pub use scratch::{Read, poll_read};

@@ -8,8 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::HeaderMap;
-
 use crate::{
     api::{
         cost::Price,
@@ -19,6 +17,7 @@ use crate::{
         usage::Usage,
     },
     gateway::Deployment,
+    message::Headers,
     telemetry::{ActiveGuard, dimensions::Outcome, instruments::DeploymentInstruments},
 };
 
@@ -49,7 +48,7 @@ impl Attempt {
     }
 
     /// The head of an answer has come, whatever becomes of it.
-    pub(super) fn head(&self, headers: &HeaderMap) {
+    pub(super) fn head(&self, headers: &Headers) {
         self.instruments.set_remaining(&rate_limit::remaining(headers));
     }
 

@@ -11,12 +11,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Sleep;
 
-use crate::api::operation::Operation;
+use crate::{
+    api::operation::Operation,
+    message::{Headers, Response},
+};
 
 /// Words in an answer; longer questions are cut.
 const WORDS_MAX: usize = 512;
@@ -78,10 +81,10 @@ pub(super) fn answer(operation: Operation, body: &[u8], delay: Duration) -> Resp
         Operation::Chat | Operation::TextCompletion if stream => events(operation, &asked),
         Operation::Chat | Operation::TextCompletion => vec![whole(operation, &asked)],
     };
-    let mut response = Response::new(EchoBody { events: events.into_iter(), delay, pause: None });
     let content_type = if stream { "text/event-stream" } else { "application/json" };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
+    let mut headers = Headers::default();
+    headers.push("content-type", content_type.as_bytes());
+    Response { status: StatusCode::OK, headers, body: EchoBody { events: events.into_iter(), delay, pause: None } }
 }
 
 fn events(operation: Operation, asked: &Asked) -> Vec<Bytes> {

@@ -25,7 +25,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Response, header, request::Parts};
+use http::HeaderValue;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use self::body::{Body, BrokenOff};
@@ -37,6 +37,7 @@ use crate::{
     },
     gateway::{Deployment, Gateway, Model},
     http_client::Pool,
+    message::{Head, Response},
     telemetry::dimensions::AuthDecision,
 };
 
@@ -56,12 +57,12 @@ pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpi
 impl<B: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpin> RequestBody for B {}
 
 /// Serves one request. A client always gets an answer, if only an error's.
-pub async fn serve(worker: &Worker, head: Parts, body: impl RequestBody) -> Response<Body> {
+pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Response<Body> {
     // The one load: a reload in the middle of a request does not concern it.
     let gateway = worker.gateway.load_full();
     let mut body = Some(body);
     let request_id = worker.request_ids.next();
-    let mut record = Record::start(&gateway.instruments, head.method.as_str(), head.uri.path(), request_id);
+    let mut record = Record::start(&gateway.instruments, head.method.as_str(), head.path(), request_id);
     let answer = answer(worker, &gateway, &head, &mut body, &mut record).await;
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
@@ -73,8 +74,8 @@ pub async fn serve(worker: &Worker, head: Parts, body: impl RequestBody) -> Resp
         Ok(Answer::Local(answer)) => record.answered(answer),
         Err(error) => record.failed(&error),
     };
-    if !reuse {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if !reuse && !response.headers.has("connection") {
+        response.headers.push("connection", b"close");
     }
     response
 }
@@ -105,7 +106,7 @@ struct Answered {
 async fn answer(
     worker: &Worker,
     gateway: &Gateway,
-    head: &Parts,
+    head: &Head,
     body: &mut Option<impl RequestBody>,
     record: &mut Record,
 ) -> Result<Answer, Error> {
@@ -182,8 +183,8 @@ async fn one_attempt(
     let ask_usage = request.asks_usage_for(deployment);
     match upstream::send(worker, deployment, request, ask_usage).await {
         Ok(response) => {
-            attempt.head(response.headers());
-            match upstream::verdict(response.status(), is_last) {
+            attempt.head(&response.headers);
+            match upstream::verdict(response.status, is_last) {
                 None => Ok(Answered {
                     response,
                     attempt,
@@ -191,14 +192,14 @@ async fn one_attempt(
                     attempts: 1,
                     strip_usage: ask_usage,
                 }),
-                Some(kind) => Err(attempt.failed(upstream::refused(deployment, kind, response.status()))),
+                Some(kind) => Err(attempt.failed(upstream::refused(deployment, kind, response.status))),
             }
         }
         Err(error) => Err(attempt.failed(error)),
     }
 }
 
-fn authenticate<'a>(gateway: &'a Gateway, head: &Parts) -> Result<&'a crate::gateway::ClientKey, Error> {
+fn authenticate<'a>(gateway: &'a Gateway, head: &Head) -> Result<&'a crate::gateway::ClientKey, Error> {
     match gateway.keys().authenticate(&head.headers) {
         Ok(key) => {
             gateway.instruments.auth.add(AuthDecision::Allowed, 1);
@@ -211,7 +212,7 @@ fn authenticate<'a>(gateway: &'a Gateway, head: &Parts) -> Result<&'a crate::gat
     }
 }
 
-fn models(gateway: &Gateway, head: &Parts) -> Result<local::Local, Error> {
+fn models(gateway: &Gateway, head: &Head) -> Result<local::Local, Error> {
     let key = authenticate(gateway, head)?;
     Ok(local::models(gateway.models_of(key)))
 }

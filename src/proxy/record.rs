@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::StatusCode;
 
 use super::{Body, local::Local};
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         operation::{Operation, Route},
         usage::Usage,
     },
+    message::{Headers, Response},
     telemetry::{
         ActiveGuard,
         dimensions::{CancelPhase, Ending, Method, Outcome, Plain, Status, Target},
@@ -109,11 +110,10 @@ impl Record {
     pub(super) fn answered(mut self, answer: Local) -> Response<Body> {
         self.response_bytes(answer.body.len());
         self.end(Instant::now(), Ending::Status(Status::of(answer.status.as_u16())), Outcome::Completed, None);
-        let mut response = Response::new(Body::full(answer.body));
-        *response.status_mut() = answer.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-        response.headers_mut().insert("x-request-id", self.request_id());
-        response
+        let mut headers = Headers::default();
+        headers.push("content-type", answer.content_type.as_bytes());
+        headers.push("x-request-id", &self.request_id());
+        Response { status: answer.status, headers, body: Body::full(answer.body) }
     }
 
     /// Ends with an error and makes its answer.
@@ -129,26 +129,25 @@ impl Record {
             detail = error.internal.as_deref(),
             "request failed"
         );
-        let mut response = Response::new(Body::full(body));
-        *response.status_mut() = http::StatusCode::from_u16(face.status).unwrap_or_default();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("x-request-id", self.request_id());
+        let mut headers = Headers::default();
+        headers.push("content-type", b"application/json");
+        headers.push("x-request-id", &self.request_id());
         let should_retry = if face.retryable { "true" } else { "false" };
-        headers.insert("x-should-retry", HeaderValue::from_static(should_retry));
+        headers.push("x-should-retry", should_retry.as_bytes());
         if error.kind == ErrorKind::MethodNotAllowed
             && let Some(allow) = self.target.route.map(Route::allow)
         {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            headers.push("allow", allow.as_bytes());
         }
         if matches!(error.kind, ErrorKind::MissingKey | ErrorKind::InvalidKey) {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.push("www-authenticate", b"Bearer");
         }
         if matches!(error.kind, ErrorKind::BodyTimeout | ErrorKind::BodyIncomplete) {
             // What is left of the body is not worth reading.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.push("connection", b"close");
         }
-        response
+        let status = StatusCode::from_u16(face.status).unwrap_or_default();
+        Response { status, headers, body: Body::full(body) }
     }
 
     /// Ends with a provider's answer, read to its end.
@@ -174,13 +173,13 @@ impl Record {
         self.end(at, ending, outcome, kind);
     }
 
-    pub(super) fn request_id(&self) -> HeaderValue {
+    pub(super) fn request_id(&self) -> [u8; 20] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = *b"req_0000000000000000";
         for (place, digit) in text.iter_mut().skip(4).enumerate() {
             *digit = DIGITS[(self.request_id >> (60 - 4 * place) & 0xf) as usize];
         }
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("req_0"))
+        text
     }
 
     fn end(&mut self, at: Instant, ending: Ending, outcome: Outcome, kind: Option<ErrorKind>) {

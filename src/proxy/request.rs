@@ -9,11 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
-    request::Parts,
-};
+use http::{HeaderValue, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::time::error::Elapsed;
@@ -27,6 +23,7 @@ use crate::{
     },
     gateway::{Deployment, Limits},
     http_client::RequestHead,
+    message::{Head, Headers},
 };
 
 /// Largest body that is read away so that a connection can go on.
@@ -38,7 +35,7 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 pub(super) struct ModelRequest<'a> {
     pub(super) operation: Operation,
     pub(super) stream: bool,
-    headers: &'a HeaderMap,
+    headers: &'a Headers,
     /// A part of the body, unless its spelling had escapes.
     model: Bytes,
     wants_usage: bool,
@@ -47,13 +44,14 @@ pub(super) struct ModelRequest<'a> {
 
 /// Reads the whole body, or refuses it as early as its size is known.
 pub(super) async fn read(
-    head: &Parts,
+    head: &Head,
     body: &mut Option<impl RequestBody>,
     limits: Limits,
     record: &mut Record,
 ) -> Result<Bytes, Error> {
     head::check_encoding(head)?;
-    let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let announced =
+        head.headers.get("content-length").and_then(|length| str::from_utf8(length).ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limits.body_bytes_max as u64) {
         return Err(too_large(limits.body_bytes_max));
     }
@@ -127,9 +125,9 @@ async fn read_bounded(
 /// SDKs send head and body in two segments and keep their connections: closing on the second one
 /// would reset the connection under the answer and under the client's next request. Large and slow
 /// bodies are not worth it, nor those that wait for a `100 Continue` before they are sent.
-pub(super) async fn discard(head: &Parts, body: Option<impl RequestBody>) -> bool {
+pub(super) async fn discard(head: &Head, body: Option<impl RequestBody>) -> bool {
     let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return true };
-    if head.headers.contains_key(EXPECT) || body.size_hint().lower() > DISCARD_BYTES_MAX {
+    if head.headers.has("expect") || body.size_hint().lower() > DISCARD_BYTES_MAX {
         return false;
     }
     let reading = async {
@@ -153,20 +151,20 @@ fn too_large(bytes_max: usize) -> Error {
 
 /// The only headers of a client that a provider sees. Everything else may carry a credential, an
 /// address or a trick between two parsers.
-const FORWARDED: [HeaderName; 8] = [
-    ACCEPT,
-    CONTENT_TYPE,
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
+const FORWARDED: [&[u8]; 8] = [
+    b"accept",
+    b"content-type",
+    b"anthropic-beta",
+    b"anthropic-version",
+    b"idempotency-key",
+    b"openai-beta",
+    b"traceparent",
+    b"tracestate",
 ];
 
 impl<'a> ModelRequest<'a> {
     /// Finds what the gateway has to know of the body.
-    pub(super) fn new(operation: Operation, head: &'a Parts, body: Bytes) -> Result<Self, Error> {
+    pub(super) fn new(operation: Operation, head: &'a Head, body: Bytes) -> Result<Self, Error> {
         let peek = request_body::peek(&body)?;
         Ok(Self {
             operation,
@@ -189,12 +187,8 @@ impl<'a> ModelRequest<'a> {
 
     /// Adds the client's headers that are passed on.
     pub(super) fn push_headers(&self, head: &mut RequestHead) {
-        for (name, value) in self.headers {
-            if FORWARDED.contains(name) {
-                head.push(name, value);
-            }
-        }
-        if !self.headers.contains_key(CONTENT_TYPE) {
+        head.pass(self.headers, |name| FORWARDED.contains(&name));
+        if !self.headers.has("content-type") {
             head.push(&CONTENT_TYPE, &HeaderValue::from_static("application/json"));
         }
     }

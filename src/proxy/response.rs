@@ -2,21 +2,16 @@
 
 use std::{io::Write as _, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-
 use super::{
     Answered, Body,
     body::{Relay, Watch},
     record::Record,
     upstream,
 };
-use crate::api::sse::Tap;
-
-/// Names of our own headers.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const DEPLOYMENT: HeaderName = HeaderName::from_static("x-tollgate-deployment");
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollgate-attempts");
-const OVERHEAD_MS: HeaderName = HeaderName::from_static("x-tollgate-overhead-ms");
+use crate::{
+    api::sse::Tap,
+    message::{self, Headers, Response},
+};
 
 /// Headers of a provider that a client sees, by name. Cookies, server names, account ids and
 /// everything between two hops stay behind.
@@ -38,41 +33,41 @@ const PASSED_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     let Answered { response, attempt, deployment_label, attempts, strip_usage } = answered;
     record.responding();
-    let (parts, source) = response.into_parts();
-    let is_event_stream = is_event_stream(&parts.headers);
-    let mut headers = parts.headers;
-    if !headers.contains_key(&REQUEST_ID) {
-        headers.insert(REQUEST_ID, record.request_id());
+    let Response { status, mut headers, body: source } = response;
+    let is_event_stream = is_event_stream(&headers);
+    if !headers.has("x-request-id") {
+        headers.push("x-request-id", &record.request_id());
     }
-    headers.insert(DEPLOYMENT, deployment_label);
-    headers.insert(ATTEMPTS, number_of(attempts));
-    headers.insert(OVERHEAD_MS, milliseconds(record.overhead()));
+    headers.push("x-tollgate-deployment", deployment_label.as_bytes());
+    push_attempts(&mut headers, attempts);
+    push_milliseconds(&mut headers, record.overhead());
     let watch = if is_event_stream { Watch::Events(Tap::new(strip_usage)) } else { Watch::json() };
-    let kind = upstream::kind_of(parts.status);
-    let relay = Relay::new(source, watch, parts.status.as_u16(), kind, record, attempt);
-    let mut response = Response::new(Body::Relay(Box::new(relay)));
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = headers;
-    response
+    let kind = upstream::kind_of(status);
+    let relay = Relay::new(source, watch, status.as_u16(), kind, record, attempt);
+    Response { status, headers, body: Body::Relay(Box::new(relay)) }
 }
 
-/// Nearly always the first or the second attempt answers.
-fn number_of(attempts: u32) -> HeaderValue {
-    match attempts {
-        1 => HeaderValue::from_static("1"),
-        2 => HeaderValue::from_static("2"),
-        _ => HeaderValue::from(attempts),
-    }
+fn push_attempts(headers: &mut Headers, attempts: u32) {
+    let mut digits = Vec::new();
+    // Nearly always the first attempt answers.
+    let text = match attempts {
+        1 => b"1".as_slice(),
+        _ => {
+            message::push_number(&mut digits, u64::from(attempts));
+            &digits
+        }
+    };
+    headers.push("x-tollgate-attempts", text);
 }
 
 /// Milliseconds with three places.
-fn milliseconds(duration: Duration) -> HeaderValue {
+fn push_milliseconds(headers: &mut Headers, duration: Duration) {
     let micros = u64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
     let mut text = [0; 24];
     let mut rest = text.as_mut_slice();
     // The text is long enough for the largest number there is.
     let written = write!(rest, "{}.{:03}", micros / 1_000, micros % 1_000).map_or(0, |()| 24 - rest.len());
-    HeaderValue::from_bytes(text.get(..written).unwrap_or_default()).unwrap_or(HeaderValue::from_static("0"))
+    headers.push("x-tollgate-overhead-ms", text.get(..written).unwrap_or_default());
 }
 
 /// Whether a header of a provider is for the client.
@@ -83,7 +78,7 @@ pub(super) fn is_passed(name: &str) -> bool {
             .any(|prefix| name.get(..prefix.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix)))
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+fn is_event_stream(headers: &Headers) -> bool {
+    let content_type = headers.get("content-type").unwrap_or_default();
     content_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
 }

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 
 use super::{Worker, body::Source, echo, request::ModelRequest, response};
 use crate::{
     api::error::{Error, ErrorKind},
     gateway::{Deployment, Transport},
     http_client,
+    message::Response,
 };
 
 /// Sends the request and waits for the head of an answer.

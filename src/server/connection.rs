@@ -20,7 +20,10 @@ use super::{
     Phase,
     http1::{Asked, End, RequestBody, Start, Wire, respond},
 };
-use crate::proxy::{self, Body, Worker};
+use crate::{
+    message::Response,
+    proxy::{self, Body, Worker},
+};
 
 /// Looks at an idle connection per idle time; it may last a quarter longer for that.
 const LOOKS: u32 = 4;
@@ -50,7 +53,7 @@ pub(super) async fn serve(socket: TcpStream, worker: Rc<Worker>, mut phase: watc
         let (response, asked) = match start.await {
             Start::Head(head) => {
                 let asked = Asked::of(&head);
-                let serving = pin!(proxy::serve(&worker, head.parts, RequestBody(&wire)));
+                let serving = pin!(proxy::serve(&worker, head.head, RequestBody(&wire)));
                 let Some(response) = while_there(&wire, serving).await else { return };
                 (response, asked)
             }
@@ -70,8 +73,8 @@ pub(super) async fn serve(socket: TcpStream, worker: Rc<Worker>, mut phase: watc
 /// The answer, unless the client leaves before there is one.
 async fn while_there(
     wire: &RefCell<Wire>,
-    mut serving: Pin<&mut impl Future<Output = http::Response<Body>>>,
-) -> Option<http::Response<Body>> {
+    mut serving: Pin<&mut impl Future<Output = Response<Body>>>,
+) -> Option<Response<Body>> {
     poll_fn(|cx| match serving.as_mut().poll(cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => wire.borrow_mut().poll_gone(cx).map(|()| None),

@@ -41,11 +41,11 @@ async fn ours(server: &Server) -> Outcome {
     let Ok(sent) = pool.send(&origin, Duration::from_secs(5), &request, |_| true).await else {
         return Outcome::Refused;
     };
-    let (head, mut body) = sent.response.into_parts();
+    let (status, mut body) = (sent.response.status, sent.response.body);
     let mut read = Vec::new();
     loop {
         match std::future::poll_fn(|cx| body.poll_data(cx)).await {
-            None => return Outcome::Whole(head.status.as_u16(), read),
+            None => return Outcome::Whole(status.as_u16(), read),
             Some(Ok(data)) => read.extend_from_slice(&data),
             Some(Err(_)) => return Outcome::Refused,
         }

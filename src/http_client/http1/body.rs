@@ -11,7 +11,7 @@ use http_body::SizeHint;
 use super::connection::{Answered, Connection};
 use crate::{
     http_client::{Error, pool::Home},
-    message::{Decoder, Read},
+    message::{Decoder, Headers, Read},
 };
 
 /// The bytes of a response as they come; trailers are dropped. Dropping it before its end closes the
@@ -43,7 +43,7 @@ impl ResponseBody {
         connection: Connection,
         answered: Answered,
         home: Home,
-    ) -> (http::StatusCode, http::HeaderMap, Self) {
+    ) -> (http::StatusCode, Headers, Self) {
         let Answered { head, rest, is_early } = answered;
         let decoder = Decoder::new(head.framing);
         // A server that has not read the request would take what is left of it for the next one.

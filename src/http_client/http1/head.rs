@@ -2,17 +2,19 @@
 //!
 //! The syntax is httparse's; here are the rules on top of it.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use memchr::memchr_iter;
 
-use crate::message::{Framing, Said};
+use crate::message::{Framing, Headers, Said};
 
 /// Response heads over this are refused.
 pub(super) const BYTES_MAX: usize = 64 * 1024;
 
 /// Most header lines.
 const LINES_MAX: usize = 100;
+
+/// Room for what most answers keep and what the gateway adds.
+const HEADERS_BYTES: usize = 256;
 
 /// Says by its name whether a header is of interest; the others are read and forgotten.
 pub type Keep = fn(&str) -> bool;
@@ -21,7 +23,7 @@ pub type Keep = fn(&str) -> bool;
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) framing: Framing,
     /// Whether the server would take another request.
     pub(super) keep_alive: bool,
@@ -65,11 +67,11 @@ pub(super) fn parse(bytes: &[u8], keep: Keep) -> Result<Parsed, String> {
     }
     let is_old = response.version == Some(0);
     let mut said = Said::default();
-    let mut headers = HeaderMap::new();
+    let mut headers = Headers::with_capacity(HEADERS_BYTES);
     for line in response.headers.iter() {
         said.hear(line.name, line.value)?;
         if keep(line.name) {
-            headers.append(name(line.name)?, value(line.value)?);
+            headers.push(line.name, line.value);
         }
     }
     let framing = framing(&said, status, is_old)?;
@@ -88,23 +90,6 @@ fn framing(said: &Said, status: StatusCode, is_old: bool) -> Result<Framing, Str
         None if said.is_chunked => Framing::Chunked,
         None => Framing::Close,
     })
-}
-
-fn name(name: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))
-}
-
-/// The values that nearly every answer has need no memory of their own.
-fn value(value: &[u8]) -> Result<HeaderValue, String> {
-    match value {
-        b"application/json" => Ok(HeaderValue::from_static("application/json")),
-        b"application/json; charset=utf-8" => Ok(HeaderValue::from_static("application/json; charset=utf-8")),
-        b"text/event-stream" => Ok(HeaderValue::from_static("text/event-stream")),
-        b"text/event-stream; charset=utf-8" => Ok(HeaderValue::from_static("text/event-stream; charset=utf-8")),
-        b"no-cache" => Ok(HeaderValue::from_static("no-cache")),
-        _ => HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value))
-            .map_err(|_| "a header value has control characters".into()),
-    }
 }
 
 #[cfg(test)]
@@ -198,8 +183,8 @@ mod tests {
         let keep: Keep = |name| !name.eq_ignore_ascii_case("set-cookie");
         let Ok(Parsed::Final(parsed, length)) = parse(head, keep) else { panic!() };
         assert_eq!(&head[length..], b"rest");
-        assert_eq!(parsed.headers.len(), 3);
-        assert_eq!(parsed.headers.get_all("x-y").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(parsed.headers.iter().count(), 3);
+        assert_eq!(parsed.headers.all("x-y").collect::<Vec<_>>(), [b"1", b"2"]);
         let hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
         assert!(matches!(parse(hint, all), Ok(Parsed::Informational(length)) if length == hint.len()));
     }

@@ -1,14 +1,17 @@
 //! Requests as the bytes that are written.
 //!
 //! A head is written once per request, from pieces that were prepared when the configuration was
-//! read. Values come as `HeaderValue`, which cannot hold a line break.
+//! read. Values come as `HeaderValue` or out of `Headers`, which cannot hold a line break.
 
 use std::{cell::Cell, fmt, io::IoSlice};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use crate::{http_client::Origin, message::push_number};
+use crate::{
+    http_client::Origin,
+    message::{Headers, push_number},
+};
 
 /// Room for the lines of one request and a short body, so that most heads are allocated once.
 const OWN_BYTES: usize = 512;
@@ -59,9 +62,22 @@ impl RequestHead {
 
     /// Adds a line. `Content-Length` is added by [`Self::finish`].
     pub fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.line(name.as_str().as_bytes(), value.as_bytes());
+    }
+
+    /// Adds the lines whose names are chosen.
+    pub fn pass(&mut self, headers: &Headers, choose: impl Fn(&[u8]) -> bool) {
+        for (name, value) in headers {
+            if choose(name) {
+                self.line(name, value);
+            }
+        }
+    }
+
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        self.0.extend_from_slice(name);
         self.0.extend_from_slice(b": ");
-        self.0.extend_from_slice(value.as_bytes());
+        self.0.extend_from_slice(value);
         self.0.extend_from_slice(b"\r\n");
     }
 

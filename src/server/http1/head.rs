@@ -2,13 +2,12 @@
 //!
 //! The syntax is httparse's; here are the rules on top of it.
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header::EXPECT, request::Parts};
+use http::Method;
 use memchr::memchr_iter;
 
 use crate::{
     api::error::{Error, ErrorKind},
-    message::{self, Framing, Said},
+    message::{self, Framing, Headers, Said},
 };
 
 /// Heads over this are refused.
@@ -20,7 +19,7 @@ const LINES_MAX: usize = 100;
 /// A request's head.
 #[derive(Debug)]
 pub(in crate::server) struct Head {
-    pub(in crate::server) parts: Parts,
+    pub(in crate::server) head: message::Head,
     pub(super) framing: Framing,
     /// Whether the client would send another request.
     pub(super) keep_alive: bool,
@@ -48,37 +47,27 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Error> {
     }
     let is_old = request.version == Some(0);
     let mut said = Said::default();
-    let copy = message::copy(read);
-    let mut parts = Request::new(()).into_parts().0;
-    parts.version = if is_old { Version::HTTP_10 } else { Version::HTTP_11 };
-    parts.method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
-        .map_err(|_| invalid("the method is no token"))?;
-    parts.uri = Uri::from_maybe_shared(part(&copy, read, request.path.unwrap_or_default().as_bytes()))
-        .map_err(|_| invalid("the request target is not valid"))?;
-    parts.headers.reserve(request.headers.len());
+    // Names and values, and four bytes for each line.
+    let mut headers = Headers::with_capacity(length + 2 * request.headers.len());
+    let mut expects = false;
     for line in request.headers.iter() {
         said.hear(line.name, line.value).map_err(invalid)?;
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| invalid("a header's name is no token"))?;
-        let value = HeaderValue::from_maybe_shared(part(&copy, read, line.value))
-            .map_err(|_| invalid("a header's value has control characters"))?;
-        parts.headers.append(name, value);
+        expects |= line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
+        headers.push(line.name, line.value);
     }
     said.check(is_old).map_err(|why| invalid(format!("the request head is ambiguous: {why}")))?;
-    let expects = !is_old
-        && parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let framing = match said.length {
         _ if said.is_chunked => Framing::Chunked,
         length => Framing::Length(length.unwrap_or_default()),
     };
-    let head = Head { parts, framing, keep_alive: said.keeps_alive(is_old), expects };
-    Ok(Some((head, length)))
-}
-
-/// The same part of the copy as `part` is of what was read.
-fn part(copy: &Bytes, read: &[u8], part: &[u8]) -> Bytes {
-    let begin = (part.as_ptr() as usize).wrapping_sub(read.as_ptr() as usize);
-    let end = begin.wrapping_add(part.len());
-    if part.is_empty() || begin > end || end > copy.len() { Bytes::new() } else { copy.slice(begin..end) }
+    let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes());
+    let head = message::Head {
+        method: method.map_err(|_| invalid("the method is no token"))?,
+        target: request.path.unwrap_or_default().into(),
+        is_old,
+        headers,
+    };
+    Ok(Some((Head { head, framing, keep_alive: said.keeps_alive(is_old), expects: expects && !is_old }, length)))
 }
 
 pub(super) fn too_large(message: String) -> Error {

@@ -10,11 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, Version, header};
+use http::{Method, StatusCode};
 use http_body::Body as _;
 
 use super::{head::Head, wire::Wire};
-use crate::{message::push_number, proxy::Body};
+use crate::{
+    message::{Headers, Response, push_number},
+    proxy::Body,
+};
 
 thread_local! {
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -52,11 +55,7 @@ pub(in crate::server) struct Asked {
 
 impl Asked {
     pub(in crate::server) fn of(head: &Head) -> Self {
-        Self {
-            is_head: head.parts.method == Method::HEAD,
-            is_old: head.parts.version == Version::HTTP_10,
-            keep_alive: head.keep_alive,
-        }
+        Self { is_head: head.head.method == Method::HEAD, is_old: head.head.is_old, keep_alive: head.keep_alive }
     }
 
     /// Of something that could not be read.
@@ -72,8 +71,8 @@ pub(in crate::server) async fn respond(
     asked: Asked,
     may_keep: bool,
 ) -> End {
-    let (parts, body) = response.into_parts();
-    let has_no_body = asked.is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let Response { status, headers, body } = response;
+    let has_no_body = asked.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = body.size_hint().exact();
     let coding = match length {
         Some(_) => Coding::Plain,
@@ -81,9 +80,9 @@ pub(in crate::server) async fn respond(
         None if asked.is_old => Coding::Close,
         None => Coding::Chunked,
     };
-    let keep =
-        asked.keep_alive && may_keep && coding != Coding::Close && !parts.headers.contains_key(header::CONNECTION);
-    let mut sending = Sending { head: Some((parts, length, keep)), asked, coding, body, is_over: has_no_body };
+    let keep = asked.keep_alive && may_keep && coding != Coding::Close && !headers.has("connection");
+    let mut sending =
+        Sending { head: Some(Lines { status, headers, length, keep }), asked, coding, body, is_over: has_no_body };
     match poll_fn(|cx| sending.poll(cx, &mut wire.borrow_mut())).await {
         Ok(()) if keep && wire.borrow().is_request_read() => End::KeepAlive,
         Ok(()) => End::Close,
@@ -97,9 +96,19 @@ pub(in crate::server) async fn respond(
     }
 }
 
+/// What a head is written from.
+struct Lines {
+    status: StatusCode,
+    headers: Headers,
+    /// Of the body.
+    length: Option<u64>,
+    /// Whether the connection is kept.
+    keep: bool,
+}
+
 struct Sending {
-    /// Until it was sent: with the length of the body, and whether the connection is kept.
-    head: Option<(http::response::Parts, Option<u64>, bool)>,
+    /// Until it was sent.
+    head: Option<Lines>,
     asked: Asked,
     coding: Coding,
     body: Body,
@@ -142,8 +151,8 @@ impl Sending {
     fn send(&mut self, cx: &mut Context<'_>, wire: &mut Wire, data: Bytes, is_last: bool) -> io::Result<()> {
         LINES.with_borrow_mut(|lines| {
             lines.clear();
-            if let Some((parts, length, keep)) = self.head.take() {
-                push_head(lines, &parts, length, self.coding, keep, self.asked);
+            if let Some(head) = self.head.take() {
+                head.push(lines, self.coding, self.asked);
             }
             let after: &'static [u8] = match (self.coding, data.is_empty(), is_last) {
                 (Coding::Chunked, true, true) => b"0\r\n\r\n",
@@ -158,38 +167,33 @@ impl Sending {
     }
 }
 
-fn push_head(
-    lines: &mut Vec<u8>,
-    parts: &http::response::Parts,
-    length: Option<u64>,
-    coding: Coding,
-    keep: bool,
-    asked: Asked,
-) {
-    lines.extend_from_slice(b"HTTP/1.1 ");
-    lines.extend_from_slice(parts.status.as_str().as_bytes());
-    lines.push(b' ');
-    lines.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
-    lines.extend_from_slice(b"\r\n");
-    for (name, value) in &parts.headers {
-        push_line(lines, name.as_str().as_bytes(), value.as_bytes());
-    }
-    push_line(lines, b"date", &date());
-    match (length, coding) {
-        (_, Coding::Chunked) => push_line(lines, b"transfer-encoding", b"chunked"),
-        (Some(length), Coding::Plain) if parts.status != StatusCode::NO_CONTENT => {
-            lines.extend_from_slice(b"content-length: ");
-            push_number(lines, length);
-            lines.extend_from_slice(b"\r\n");
+impl Lines {
+    fn push(&self, lines: &mut Vec<u8>, coding: Coding, asked: Asked) {
+        lines.extend_from_slice(b"HTTP/1.1 ");
+        lines.extend_from_slice(self.status.as_str().as_bytes());
+        lines.push(b' ');
+        lines.extend_from_slice(self.status.canonical_reason().unwrap_or_default().as_bytes());
+        lines.extend_from_slice(b"\r\n");
+        for (name, value) in &self.headers {
+            push_line(lines, name, value);
         }
-        _ => {}
+        push_line(lines, b"date", &date());
+        match (self.length, coding) {
+            (_, Coding::Chunked) => push_line(lines, b"transfer-encoding", b"chunked"),
+            (Some(length), Coding::Plain) if self.status != StatusCode::NO_CONTENT => {
+                lines.extend_from_slice(b"content-length: ");
+                push_number(lines, length);
+                lines.extend_from_slice(b"\r\n");
+            }
+            _ => {}
+        }
+        if !self.keep && !self.headers.has("connection") {
+            push_line(lines, b"connection", b"close");
+        } else if self.keep && asked.is_old {
+            push_line(lines, b"connection", b"keep-alive");
+        }
+        lines.extend_from_slice(b"\r\n");
     }
-    if !keep && !parts.headers.contains_key(header::CONNECTION) {
-        push_line(lines, b"connection", b"close");
-    } else if keep && asked.is_old {
-        push_line(lines, b"connection", b"keep-alive");
-    }
-    lines.extend_from_slice(b"\r\n");
 }
 
 fn push_line(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) {
