@@ -17,6 +17,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
     },
     task::Poll,
     thread,
@@ -75,18 +76,27 @@ impl Server {
         let ready = Arc::new(AtomicBool::new(true));
         let (phase, _) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(listeners.len());
+        let (started, starts) = mpsc::channel();
         for (number, listener) in listeners.into_iter().enumerate() {
             let (done, worker) = oneshot::channel();
             let (gateway, ready, phase) = (Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
-            let head_timeout = settings.head_timeout;
+            let (head_timeout, started) = (settings.head_timeout, started.clone());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                if let Err(error) = work(listener, gateway, ready, phase, head_timeout) {
-                    tracing::error!(%error, "worker could not start");
+                let ended = work(listener, gateway, ready, phase, head_timeout, &started);
+                if let Err(error) = ended
+                    && let Err(mpsc::SendError(Err(error))) = started.send(Err(error))
+                {
+                    tracing::error!(%error, "a worker thread cannot go on");
                 }
                 // Nobody listens any more when the drain has been cut short.
                 let _unheard = done.send(());
             })?;
             workers.push(worker);
+        }
+        drop(started);
+        // Who is told that the gateway serves finds all of it there.
+        for start in starts.iter().take(workers.len()) {
+            start?;
         }
         Ok(Self { address, ready, phase, workers })
     }
@@ -139,6 +149,7 @@ fn work(
     ready: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
     head_timeout: Duration,
+    started: &mpsc::Sender<io::Result<()>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -150,6 +161,8 @@ fn work(
         ready,
         request_ids: proxy::RequestIds::new(),
     });
+    // Nobody waits for it when another worker could not start.
+    let _unheard = started.send(Ok(()));
     runtime.block_on(listener::accept(listener, worker, phase, head_timeout))
 }
 

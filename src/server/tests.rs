@@ -98,7 +98,7 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
     });
     let ready = Arc::new(AtomicBool::new(true));
     let counted = allocation_counter::measure(|| {
-        work(listener, gateway, ready, phases, Duration::from_secs(20)).unwrap();
+        work(listener, gateway, ready, phases, Duration::from_secs(20), &mpsc::channel().0).unwrap();
     });
     client.join().unwrap();
     counted.count_total
