@@ -95,19 +95,20 @@ impl Pool {
         request: &Request,
         keep: Keep,
     ) -> Result<Sent, Error> {
-        while let Some(mut connection) = self.shared.take(origin.id) {
+        let now = Instant::now();
+        while let Some(mut connection) = self.shared.take(origin.id, now) {
             // One that was closed meanwhile has cost nothing: any other will do.
             if !connection.is_quiet().await {
                 continue;
             }
-            let started = Instant::now();
             match connection.exchange(request, keep).await {
                 Ok(answered) => return Ok(self.sent(origin, connection, answered, false)),
-                Err(failure) if failure.is_close && started.elapsed() < CLOSE_RACE_MAX => break,
+                Err(failure) if failure.is_close && now.elapsed() < CLOSE_RACE_MAX => break,
                 Err(failure) => return Err(failure.error),
             }
         }
-        let mut connection = self.open(origin, connect_limit).await?;
+        // Rarely needed and large: not a part of every request.
+        let mut connection = Box::pin(self.open(origin, connect_limit)).await?;
         match connection.exchange(request, keep).await {
             Ok(answered) => Ok(self.sent(origin, connection, answered, true)),
             Err(failure) => Err(failure.error),
@@ -130,11 +131,12 @@ impl Pool {
 }
 
 impl Shared {
-    fn take(&self, origin: usize) -> Option<Connection> {
+    fn take(&self, origin: usize, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(origin)?;
         while let Some(Idle { connection, since }) = stack.pop() {
-            if since.elapsed() < IDLE_TIMEOUT && connection.opened.elapsed() < AGE_MAX {
+            let [idle, age] = [since, connection.opened].map(|at| now.saturating_duration_since(at));
+            if idle < IDLE_TIMEOUT && age < AGE_MAX {
                 return Some(connection);
             }
         }
@@ -151,7 +153,7 @@ impl Shared {
 
 impl Home {
     /// Keeps a connection for the next request.
-    pub(super) fn take_back(self, connection: Connection) {
+    pub(super) fn take_back(self, connection: Connection, now: Instant) {
         let mut idle = self.pool.idle.borrow_mut();
         if idle.len() <= self.origin {
             idle.resize_with(self.origin + 1, Vec::new);
@@ -159,7 +161,7 @@ impl Home {
         if let Some(stack) = idle.get_mut(self.origin)
             && stack.len() < IDLE_MAX
         {
-            stack.push(Idle { connection, since: Instant::now() });
+            stack.push(Idle { connection, since: now });
         }
     }
 }

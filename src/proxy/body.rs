@@ -72,7 +72,7 @@ pub(super) struct Relay {
     kind: Option<ErrorKind>,
     record: Record,
     attempt: Attempt,
-    /// When bytes last came as far as anybody has looked, or the head before any have.
+    /// When bytes last came as far as anybody has looked, or before any have, when they were asked for.
     last_at: Instant,
     /// Bytes have come that nobody has looked at the clock for.
     is_fresh: bool,
@@ -150,6 +150,13 @@ impl Source {
             Self::Echo(_) => false,
         }
     }
+
+    fn ended(&self) -> Option<Instant> {
+        match self {
+            Self::Http(body) => body.ended(),
+            Self::Echo(_) => None,
+        }
+    }
 }
 
 impl Watch {
@@ -222,9 +229,10 @@ impl Relay {
             status,
             kind,
             record,
+            last_at: attempt.started,
+            // The head has come.
+            is_fresh: true,
             attempt,
-            last_at: Instant::now(),
-            is_fresh: false,
             begun: false,
             idle: None,
             state: State::Open,
@@ -267,6 +275,7 @@ impl Relay {
                 self.attempt.first_chunk(now);
             }
             self.last_at = now;
+            self.is_fresh = false;
         } else {
             // Only for idleness, which begins when there is nothing to be read.
             self.is_fresh = true;
@@ -324,7 +333,7 @@ impl Relay {
         let usage = self.watch.usage();
         let cost = usage.as_ref().and_then(|usage| self.attempt.cost(usage));
         let kind = broken.or(self.kind);
-        let now = Instant::now();
+        let now = self.source.ended().unwrap_or_else(Instant::now);
         self.attempt.answered(now, kind, usage.as_ref());
         self.record.provider_answered(now, self.status, kind, usage.as_ref(), cost);
     }

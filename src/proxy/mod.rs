@@ -181,7 +181,7 @@ async fn one_attempt(
     is_last: bool,
 ) -> Result<Answered, Error> {
     let ask_usage = request.asks_usage_for(deployment);
-    match upstream::send(worker, deployment, request, ask_usage).await {
+    match upstream::send(worker, deployment, request, ask_usage, attempt.started).await {
         Ok(response) => {
             attempt.head(&response.headers);
             match upstream::verdict(response.status, is_last) {

@@ -21,6 +21,7 @@ pub(super) async fn send(
     deployment: &Deployment,
     request: &ModelRequest<'_>,
     ask_usage: bool,
+    started: Instant,
 ) -> Result<Response<Source>, Error> {
     let body = request.body_for(deployment, ask_usage)?;
     let http = match &deployment.provider.transport {
@@ -32,7 +33,7 @@ pub(super) async fn send(
     let upstream = head.finish(body);
     let limit = deployment.provider.first_byte_timeout;
     let sending = worker.pool.send(&http.origin, http.connect_timeout, &upstream, response::is_passed);
-    match tokio::time::timeout(limit, sending).await {
+    match tokio::time::timeout_at((started + limit).into(), sending).await {
         Ok(Ok(sent)) => {
             if sent.opened {
                 deployment.provider.connections_opened.add((), 1);

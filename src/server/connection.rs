@@ -67,7 +67,7 @@ pub(super) async fn serve(socket: TcpStream, worker: Rc<Worker>, mut phase: watc
         }
     }
     // A client that goes on sending has had its answer.
-    let _cut_off = tokio::time::timeout(LINGER_MAX, wire.into_inner().close()).await.is_err();
+    let _cut_off = Box::pin(tokio::time::timeout(LINGER_MAX, wire.into_inner().close())).await.is_err();
 }
 
 /// The answer, unless the client leaves before there is one.

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::{
 pub struct ResponseBody {
     /// `None` after the end.
     reading: Option<Reading>,
+    ended: Option<Instant>,
 }
 
 struct Reading {
@@ -48,7 +50,7 @@ impl ResponseBody {
         let decoder = Decoder::new(head.framing);
         // A server that has not read the request would take what is left of it for the next one.
         let keep_alive = head.keep_alive && !is_early;
-        let mut body = Self { reading: Some(Reading { connection, home, decoder, rest, keep_alive }) };
+        let mut body = Self { reading: Some(Reading { connection, home, decoder, rest, keep_alive }), ended: None };
         if let Some(Reading { decoder: Decoder::Length(0), .. }) = body.reading {
             body.end();
         }
@@ -88,12 +90,19 @@ impl ResponseBody {
         self.reading.is_none()
     }
 
+    /// When it ended properly, if it has: nobody who wants to know has to look at the clock again.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended
+    }
+
     fn end(&mut self) {
+        let now = Instant::now();
+        self.ended = Some(now);
         // Bytes behind the end belong to no request of ours.
         if let Some(Reading { connection, home, rest, keep_alive: true, .. }) = self.reading.take()
             && rest.is_empty()
         {
-            home.take_back(connection);
+            home.take_back(connection, now);
         }
     }
 }
