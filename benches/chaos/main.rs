@@ -136,12 +136,12 @@ fn run(options: &Options) -> io::Result<Report> {
     let began = Instant::now();
     let say = |what: &str| eprintln!("[{:>3.0} s] {what}", began.elapsed().as_secs_f64());
     let program = std::env::current_exe()?;
-    process::pin_this_thread(options.load_core)?;
+    process::pin_this_thread(&[options.load_core])?;
     // The receiver's threads inherit this core, the gateway that of the thread that starts it.
     let receiver = Receiver::start(Version::V3_14);
     let mut gateway = std::thread::scope(|scope| {
         let starter = scope.spawn(|| {
-            process::pin_this_thread(options.gateway_core)?;
+            process::pin_this_thread(&[options.gateway_core])?;
             Gateway::start(&options.tollgate, &receiver.url(), INTERVAL_MS)
         });
         starter.join().map_err(|_| io::Error::other("the starting thread panicked"))?

@@ -21,15 +21,21 @@ use crate::wire::Connection;
 /// Longer than any answer takes, slow streams included. It makes the client stop by itself, whatever the gateway does.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// Stands where a prompt is made longer.
+const PADDING: &str = "<padding>";
+
 /// What to send, how often and for how long.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) address: SocketAddr,
-    pub(crate) key: String,
+    /// Header lines that every request has, each with its end.
+    pub(crate) headers: String,
     pub(crate) connections: usize,
     pub(crate) seconds: f64,
     /// The streams to ask for, or `None` for plain requests.
     pub(crate) stream: Option<Stream>,
+    /// How long a body is made by a longer prompt, if it is not as long anyway.
+    pub(crate) body_bytes: usize,
     /// The process whose tree is measured.
     pub(crate) watch: Option<u32>,
     pub(crate) gateway_core: usize,
@@ -166,12 +172,14 @@ impl Plan {
             )
         });
         let body = format!(
-            r#"{{"model":"gpt-4o-mini",{options}"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"What is a tollgate? Answer in one short sentence."}}],"temperature":0.7,"max_tokens":256}}"#
+            r#"{{"model":"gpt-4o-mini",{options}"messages":[{{"role":"system","content":"You are a helpful assistant.{PADDING}"}},{{"role":"user","content":"What is a tollgate? Answer in one short sentence."}}],"temperature":0.7,"max_tokens":256}}"#
         );
+        let missing = job.body_bytes.saturating_sub(body.len() - PADDING.len());
+        let body = body.replace(PADDING, &" The road is long and has many gates.\\n".repeat(missing.div_ceil(39)));
         let request = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{}Content-Length: {}\r\n\r\n{body}",
             job.address,
-            job.key,
+            job.headers,
             body.len()
         );
         Self { job: job.clone(), request: request.into_bytes(), end, hard_end: end + grace, cut }

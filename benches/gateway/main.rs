@@ -6,7 +6,7 @@
 //!
 //! - `options`: what to run
 //! - `test`: what each test sends
-//! - `peers`: how each gateway is configured and started
+//! - `peers`, `programs`, `variant`: which gateways there are, how each is configured and started
 //! - `process`: processes, cores and what they used
 //! - `upstream`, `load`: the two roles in which this program starts itself again, on `wire`, their HTTP
 //! - `report`, `rows`: the table
@@ -25,12 +25,14 @@ mod machine;
 mod options;
 mod peers;
 mod process;
+mod programs;
 mod report;
 mod rows;
 #[path = "../support/spread.rs"]
 mod spread;
 mod test;
 mod upstream;
+mod variant;
 mod wire;
 
 use std::fs;
@@ -93,12 +95,11 @@ impl Bench {
     fn new(options: Options) -> Result<Self, String> {
         let say = |error: io::Error| error.to_string();
         let program = std::env::current_exe().map_err(say)?;
-        process::pin_this_thread(options.load_core).map_err(say)?;
+        process::pin_this_thread(&[options.load_core]).map_err(say)?;
         let mut report = Report::default();
-        if options.tests.contains(&Test::Slow)
-            && let Err(error) = process::allow_open_files(options.slow_streams * 2 + 256)
-        {
-            report.notes.push(format!("`slow` needs more open files than allowed: {error}"));
+        let files = options.tests.iter().map(|test| test.open_files(&options)).max().unwrap_or(0);
+        if let Err(error) = process::allow_open_files(files) {
+            report.notes.push(format!("the tests need more open files than allowed: {error}"));
         }
         let folder = Folder::create().map_err(say)?;
         let (mock, mock_address) = start_mock(&program, options.load_core).map_err(say)?;
@@ -132,7 +133,7 @@ impl Bench {
         }
         for (peer, process) in running.iter().enumerate() {
             for test in [Test::Thr, Test::Sse] {
-                let mut job = test.job(&self.options, self.peers[peer].address, peers::KEY);
+                let mut job = test.job(&self.options, &self.peers[peer]);
                 job.seconds = 0.5;
                 // What goes wrong here will go wrong again where it is counted.
                 self.load(&job, process.as_ref()).ok();
@@ -155,7 +156,7 @@ impl Bench {
         // First the guard, while the numbers it knows are still those of our children.
         drop(guard);
         running.clear();
-        let counts = peers::ask(self.mock_address, "GET /counts", "").map_err(|error| error.to_string())?.1;
+        let counts = peers::ask(self.mock_address, "GET /counts", "", "").map_err(|error| error.to_string())?.1;
         self.report.note_exports(&counts);
         self.report.describe_machine(&self.options, &self.peers, self.began.elapsed());
         Ok(self.report)
@@ -165,7 +166,7 @@ impl Bench {
     fn start_repeatedly(&mut self) {
         for _ in 0..STARTS {
             for peer in &self.peers {
-                if let Ok(Some((_, took))) = peer.start(self.options.gateway_core) {
+                if let Ok(Some((_, took))) = peer.start(&self.options) {
                     self.report.starts(&peer.name).push(took.as_secs_f64() * 1e3);
                 }
             }
@@ -177,7 +178,7 @@ impl Bench {
     fn start_all(&mut self) -> Vec<Option<Process>> {
         let mut running = Vec::new();
         for peer in std::mem::take(&mut self.peers) {
-            match peer.start(self.options.gateway_core) {
+            match peer.start(&self.options) {
                 Ok(started) => {
                     running.push(started.map(|(process, _)| process));
                     self.report.peers.push(Measured::new(&peer));
@@ -203,7 +204,7 @@ impl Bench {
     }
 
     fn measure(&mut self, round: usize, test: Test, peer: usize, process: Option<&Process>) {
-        let job = test.job(&self.options, self.peers[peer].address, peers::KEY);
+        let job = test.job(&self.options, &self.peers[peer]);
         let figures = self.load(&job, process).unwrap_or_else(|error| Figures::failed(&error));
         eprintln!("{} round {}: {}", self.clock(), round + 1, report::progress(test, &self.peers[peer].name, &figures));
         self.report.peers[peer].runs.push((test, figures));
@@ -214,7 +215,7 @@ impl Bench {
         let job = Job { watch: process.map(Process::id), ..job.clone() };
         let mut command = Command::new(&self.program);
         command.arg("load").arg(serde_json::to_string(&job)?).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut client = Process::start(command, self.options.load_core)?;
+        let mut client = Process::start(command, &[self.options.load_core])?;
         let mut output = String::new();
         if let Some(mut pipe) = client.output() {
             pipe.read_to_string(&mut output)?;
@@ -230,7 +231,7 @@ impl Bench {
 fn start_mock(program: &PathBuf, core: usize) -> io::Result<(Process, SocketAddr)> {
     let mut command = Command::new(program);
     command.arg("upstream").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut mock = Process::start(command, core)?;
+    let mut mock = Process::start(command, &[core])?;
     let mut line = String::new();
     if let Some(pipe) = mock.output() {
         BufReader::new(pipe).read_line(&mut line)?;

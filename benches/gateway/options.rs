@@ -15,10 +15,14 @@ pub(crate) const HELP: &str = "\
 Options, as NAME=value arguments after `--` or as environment variables:
   ROUNDS=6           interleaved rounds; every figure is the median over them
   SECS=2             seconds per test, peer and round
-  TESTS=startup,thr,lat,sse,paced,slow
-  PEERS=direct,nginx,tollgate    also tollgate:PATH, as often as wanted, to compare builds
+  TESTS=startup,thr,lat,sse,paced,slow    also many (5,000 connections), body4k, body100k, body4m
+  PEERS=direct,nginx,tollgate    also haproxy, litellm, portkey, tollgate:PATH, as often as wanted, to compare
+                     builds, and tollgate+off (no telemetry), +names=N (models and keys), +threads=N
   TOLLGATE=target/release/tollgate
   NGINX=nginx
+  HAPROXY=haproxy
+  LITELLM=litellm
+  PORTKEY=start-server.js    of an installed @portkey-ai/gateway
   GATEWAY_CORE=0     the gateway's whole process tree runs here
   LOAD_CORE=1        the mock upstream and the load client run here
   SLOW_STREAMS=1000  streams in the slow test";
@@ -30,6 +34,9 @@ pub(crate) struct Options {
     pub(crate) peers: Vec<String>,
     pub(crate) tollgate: PathBuf,
     pub(crate) nginx: String,
+    pub(crate) haproxy: String,
+    pub(crate) litellm: String,
+    pub(crate) portkey: String,
     pub(crate) gateway_core: usize,
     pub(crate) load_core: usize,
     pub(crate) slow_streams: usize,
@@ -49,6 +56,9 @@ impl Options {
             peers: list(&given, "PEERS", "direct,nginx,tollgate"),
             tollgate: given.text("TOLLGATE", BUILT).into(),
             nginx: given.text("NGINX", "nginx"),
+            haproxy: given.text("HAPROXY", "haproxy"),
+            litellm: given.text("LITELLM", "litellm"),
+            portkey: given.text("PORTKEY", "start-server.js"),
             gateway_core: given.number("GATEWAY_CORE", &0)?,
             load_core: given.number("LOAD_CORE", &1)?,
             slow_streams: given.number("SLOW_STREAMS", &1000)?,

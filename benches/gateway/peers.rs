@@ -1,65 +1,76 @@
-//! The peers: how each gateway is configured and started, and when it is ready.
-//!
-//! All do the same job for the same client: pass `POST /v1/chat/completions` on to the mock upstream. nginx does it without keys, routing
-//! or metrics; tollgate does it as a user would run it, with its OTLP push on.
+//! The peers: which gateways there are, when each is ready, and how it is asked one thing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::options::Options;
 use crate::process::Process;
+use crate::programs::{self, Program};
+use crate::variant::Variant;
 use crate::wire::{self, Body};
 
-/// The client key of tollgate's config; the others ignore it.
+/// The client key of the configs that know keys; the others ignore it.
 pub(crate) const KEY: &str = "sk-bench-1234";
-const READY_WITHIN: Duration = Duration::from_secs(10);
+/// LiteLLM takes ten seconds and more.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Peer {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
+    threads: usize,
+    /// What a request has to say besides, each line with its end.
+    pub(crate) headers: String,
     /// `None` for the mock upstream itself.
     pub(crate) program: Option<Program>,
-}
-
-pub(crate) struct Program {
-    binary: PathBuf,
-    arguments: Vec<String>,
-    log: PathBuf,
-    pub(crate) version: String,
-    /// Why the version is not known.
-    pub(crate) unversioned: Option<String>,
 }
 
 impl Peer {
     /// Writes the peer's config into `folder`. The error says what is missing and how to get it.
     pub(crate) fn prepare(name: &str, options: &Options, mock: SocketAddr, folder: &Path) -> Result<Self, String> {
         let address = free_address().map_err(|error| error.to_string())?;
-        let (kind, path) = name.split_once(':').unwrap_or((name, ""));
-        let (address, program) = match kind {
-            "direct" => (mock, None),
-            "nginx" => (address, Some(nginx(options, address, mock, folder)?)),
-            "tollgate" => {
-                let binary = if path.is_empty() { options.tollgate.clone() } else { PathBuf::from(path) };
-                (address, Some(tollgate(binary, address, mock, folder)?))
-            }
-            _ => return Err("unknown: known are direct, nginx, tollgate, tollgate:PATH".to_owned()),
+        let plain = |program: Program| Self {
+            name: name.to_owned(),
+            address,
+            threads: 1,
+            headers: String::new(),
+            program: Some(program),
         };
-        Ok(Self { name: name.to_owned(), address, program })
+        match name {
+            "direct" => {
+                Ok(Self { name: name.to_owned(), address: mock, threads: 1, headers: String::new(), program: None })
+            }
+            "nginx" => programs::nginx(options, address, mock, folder).map(plain),
+            "haproxy" => programs::haproxy(options, address, mock, folder).map(plain),
+            "litellm" => programs::litellm(options, address, mock, folder).map(plain),
+            "portkey" => {
+                let headers = format!("x-portkey-provider: openai\r\nx-portkey-custom-host: http://{mock}/v1\r\n");
+                let program = programs::portkey(options, address, folder)?;
+                Ok(Self { headers, ..plain(program) })
+            }
+            _ => {
+                let variant = Variant::parse(name, options)?;
+                let program = programs::tollgate(&variant, address, mock, folder)?;
+                Ok(Self { threads: variant.threads, ..plain(program) })
+            }
+        }
     }
 
     /// Starts the program and waits for its first answer; `None` for the mock itself.
-    pub(crate) fn start(&self, core: usize) -> Result<Option<(Process, Duration)>, String> {
+    pub(crate) fn start(&self, options: &Options) -> Result<Option<(Process, Duration)>, String> {
         let Some(program) = &self.program else { return Ok(None) };
-        let mut process = program.start(core).map_err(|error| error.to_string())?;
+        let cores = [options.gateway_core, options.load_core];
+        let mut process =
+            program.start(&cores[..self.threads.clamp(1, cores.len())]).map_err(|error| error.to_string())?;
         let mut last;
         loop {
             match ask(
                 self.address,
                 "POST /v1/chat/completions",
+                &self.headers,
                 r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#,
             ) {
                 Ok((status, _)) if status.contains(" 200 ") => {
@@ -80,117 +91,23 @@ impl Peer {
     }
 }
 
-impl Program {
-    fn new(binary: PathBuf, arguments: Vec<String>, log: PathBuf, version_argument: &str) -> Result<Self, String> {
-        let output = Command::new(&binary).arg(version_argument).output().map_err(|error| error.to_string())?;
-        // nginx tells its version on standard error.
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned();
-        let first_line = said.lines().next().unwrap_or("").replace("nginx version: ", "").replace('/', " ");
-        let told = output.status.success() && !first_line.is_empty();
-        let version = if told { first_line } else { format!("{} of unknown version", binary.display()) };
-        let unversioned =
-            (!told).then(|| format!("{}; {}", output.status, said.lines().take(2).collect::<Vec<_>>().join(" ")));
-        Ok(Self { binary, arguments, log, version, unversioned })
-    }
-
-    fn start(&self, core: usize) -> io::Result<Process> {
-        let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(&self.binary);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        Process::start(command, core)
-    }
-
-    pub(crate) fn size_bytes(&self) -> Option<u64> {
-        let in_path = || {
-            let output =
-                Command::new("sh").arg("-c").arg(format!("command -v '{}'", self.binary.display())).output().ok()?;
-            Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
-        };
-        let file = if self.binary.exists() { Some(self.binary.clone()) } else { in_path() };
-        Some(fs::metadata(file?).ok()?.len())
-    }
-}
-
-/// As lean as nginx gets for this job: one worker, keep-alive on both sides, no log, no buffering.
-fn nginx(options: &Options, address: SocketAddr, mock: SocketAddr, folder: &Path) -> Result<Program, String> {
-    let config = format!(
-        "worker_processes 1;
-daemon off;
-pid nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 8192; }}
-http {{
-  access_log off;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  tcp_nodelay on;
-  keepalive_timeout 300s;
-  keepalive_requests 1000000000;
-  upstream mock {{ server {mock}; keepalive 1024; keepalive_requests 1000000000; }}
-  server {{
-    listen {address} backlog=4096;
-    location / {{
-      proxy_pass http://mock;
-      proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
-      proxy_set_header Host $host;
-      proxy_buffering off;
-      proxy_read_timeout 300s;
-    }}
-  }}
-}}
-"
-    );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, config).map_err(|error| error.to_string())?;
-    let arguments = ["-e", "stderr", "-p", &text(folder), "-c", &text(&file)].map(str::to_owned).to_vec();
-    Program::new(PathBuf::from(&options.nginx), arguments, folder.join("nginx.log"), "-v").map_err(|error| {
-        format!("{error}; install it (Debian, Ubuntu: apt-get install nginx) or set NGINX=PATH. The ratios need it")
-    })
-}
-
-fn tollgate(binary: PathBuf, address: SocketAddr, mock: SocketAddr, folder: &Path) -> Result<Program, String> {
-    let config = format!(
-        "[server]
-listen = \"{address}\"
-threads = 1
-
-[providers.mock]
-base_url = \"http://{mock}/v1\"
-api_key = \"sk-upstream\"
-
-[models.gpt-4o-mini]
-deployments = [{{ provider = \"mock\", model = \"gpt-4o-mini\" }}]
-
-[[keys]]
-name = \"bench\"
-key = \"{KEY}\"
-
-[telemetry]
-endpoint = \"http://{mock}/v1/metrics\"
-interval = \"1s\"
-"
-    );
-    let name = format!("tollgate-{}", address.port());
-    let file = folder.join(&name).with_extension("toml");
-    fs::write(&file, config).map_err(|error| error.to_string())?;
-    let arguments = ["serve", "-c", &text(&file)].map(str::to_owned).to_vec();
-    let shown = binary.display().to_string();
-    Program::new(binary, arguments, folder.join(name).with_extension("log"), "--version")
-        .map_err(|error| format!("{shown}: {error}; build it (cargo build --release) or set TOLLGATE=PATH"))
-}
-
 /// Whether it is one of the builds that are compared with nginx.
 pub(crate) fn is_tollgate(peer: &str) -> bool {
-    peer.split(':').next() == Some("tollgate")
+    peer.split([':', '+']).next() == Some("tollgate")
 }
 
 /// One request on a connection of its own: first line and body of the answer.
-pub(crate) fn ask(address: SocketAddr, method_and_path: &str, body: &str) -> io::Result<(String, String)> {
+pub(crate) fn ask(
+    address: SocketAddr,
+    method_and_path: &str,
+    headers: &str,
+    body: &str,
+) -> io::Result<(String, String)> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     let length = body.len();
     let request = format!(
-        "{method_and_path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method_and_path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nAuthorization: Bearer {KEY}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
     );
     socket.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
@@ -207,7 +124,7 @@ pub(crate) fn ask(address: SocketAddr, method_and_path: &str, body: &str) -> io:
                 return Ok((first_line, String::from_utf8_lossy(rest).into_owned()));
             }
         }
-        if read == 0 || asked.elapsed() > READY_WITHIN {
+        if read == 0 || asked.elapsed() > ANSWER_WITHIN {
             return Err(io::Error::other("closed before the answer was complete"));
         }
     }
@@ -215,8 +132,4 @@ pub(crate) fn ask(address: SocketAddr, method_and_path: &str, body: &str) -> io:
 
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

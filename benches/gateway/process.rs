@@ -23,12 +23,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(mut command: Command, core: usize) -> io::Result<Self> {
+    pub(crate) fn start(mut command: Command, cores: &[usize]) -> io::Result<Self> {
         // A child inherits the core of the thread that starts it. Going through `taskset COMMAND` instead would put a second
         // exec into the start-up time.
         std::thread::scope(|scope| {
             let starter = scope.spawn(|| {
-                pin_this_thread(core)?;
+                pin_this_thread(cores)?;
                 let started = Instant::now();
                 Ok(Self { child: command.spawn()?, started })
             });
@@ -74,7 +74,7 @@ impl Guard {
     pub(crate) fn start(program: &Path, processes: &[u32], core: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.arg("guard").args(processes.iter().map(u32::to_string)).stdin(Stdio::piped());
-        Process::start(command, core).map(Self)
+        Process::start(command, &[core]).map(Self)
     }
 }
 
@@ -92,10 +92,11 @@ fn signal(name: &str, processes: &[u32]) {
     Command::new("sh").arg("-c").arg(format!("kill -{name} {}", list.join(" "))).stderr(Stdio::null()).status().ok();
 }
 
-pub(crate) fn pin_this_thread(core: usize) -> io::Result<()> {
+pub(crate) fn pin_this_thread(cores: &[usize]) -> io::Result<()> {
+    let list: Vec<String> = cores.iter().map(usize::to_string).collect();
     let thread = fs::read_link("/proc/thread-self")?;
     let id = thread.file_name().unwrap_or_default();
-    run_tool(Command::new("taskset").arg("-c").arg("-p").arg(core.to_string()).arg(id))
+    run_tool(Command::new("taskset").arg("-c").arg("-p").arg(list.join(",")).arg(id))
 }
 
 /// Lets this process and its children hold `files` open files. The soft limit is often 1,024.
@@ -138,7 +139,7 @@ impl Spinners {
                 .arg("spin")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null());
-            let mut process = Process::start(command, *core)?;
+            let mut process = Process::start(command, &[*core])?;
             std::thread::sleep(Duration::from_millis(20));
             match process.has_ended() {
                 true => Err(io::Error::other("chrt (util-linux) did not start the spinner")),

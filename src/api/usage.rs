@@ -151,8 +151,8 @@ impl WireUsage {
 /// escaped, so those seven bytes are never part of the answer's text.
 pub fn from_json_end(json: &[u8]) -> Option<Usage> {
     let mut end = json.len();
-    while let Some(at) = json.get(..end).and_then(|json| memmem::rfind(json, b"\"usage\"")) {
-        let after = json.get(at + b"\"usage\"".len()..)?.trim_ascii_start();
+    while let Some(at) = json.get(..end).and_then(last_usage) {
+        let after = json.get(at + USAGE.len()..)?.trim_ascii_start();
         if let Some(value) = after.strip_prefix(b":") {
             let mut values = serde_json::Deserializer::from_slice(value).into_iter::<WireUsage>();
             if let Some(Ok(usage)) = values.next() {
@@ -162,6 +162,18 @@ pub fn from_json_end(json: &[u8]) -> Option<Usage> {
         end = at;
     }
     None
+}
+
+const USAGE: &[u8] = b"\"usage\"";
+
+/// Where the name stands for the last time.
+fn last_usage(json: &[u8]) -> Option<usize> {
+    // Only forwards is searched with vectors; the end, where it nearly always is, comes first.
+    const END: usize = 512;
+    let start = json.len().saturating_sub(END);
+    let in_end = memmem::find_iter(json.get(start..)?, USAGE).last();
+    // What lies across the cut is found by the second search.
+    in_end.map(|at| start + at).or_else(|| memmem::rfind(json, USAGE))
 }
 
 #[cfg(test)]

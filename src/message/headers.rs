@@ -26,15 +26,23 @@ impl Headers {
     /// Adds a line. One that HTTP cannot carry (RFC 9110 §5.5), which no parser gives out, is left
     /// out.
     pub fn push(&mut self, name: &str, value: &[u8]) {
+        if memchr3(b'\r', b'\n', 0, value).is_none() {
+            self.push_parsed(name, value);
+        }
+    }
+
+    /// Adds a line that a parser has given out, which looks at every byte.
+    pub fn push_parsed(&mut self, name: &str, value: &[u8]) {
         let (Ok(name_length), Ok(value_length)) = (u16::try_from(name.len()), u16::try_from(value.len())) else {
             return;
         };
-        if memchr3(b'\r', b'\n', 0, value).is_some() {
-            return;
-        }
         self.packed.extend_from_slice(&name_length.to_ne_bytes());
         self.packed.extend_from_slice(&value_length.to_ne_bytes());
-        self.packed.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
+        let at = self.packed.len();
+        self.packed.extend_from_slice(name.as_bytes());
+        if let Some(name) = self.packed.get_mut(at..) {
+            name.make_ascii_lowercase();
+        }
         self.packed.extend_from_slice(value);
     }
 

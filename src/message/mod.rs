@@ -18,5 +18,5 @@ pub use decoder::Decoder;
 pub use framing::{Framing, Said};
 pub use head::{Head, Response};
 pub use headers::{Headers, Lines};
-pub use number::push_number;
+pub use number::{decimal, push_number};
 pub use scratch::{Read, poll_read};

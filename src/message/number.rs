@@ -1,18 +1,22 @@
 //! Numbers as text.
 
-/// Appends a number in decimal digits.
-pub fn push_number(to: &mut Vec<u8>, mut number: u64) {
-    let begin = to.len();
-    loop {
-        to.push(b'0' + (number % 10) as u8);
-        number /= 10;
-        if number == 0 {
+/// A number in decimal digits, at least so many (20 at most), written into `buffer`.
+pub fn decimal(buffer: &mut [u8; 20], mut number: u64, least: usize) -> &[u8] {
+    let mut written = 0;
+    for digit in buffer.iter_mut().rev() {
+        if number == 0 && written >= least.max(1) {
             break;
         }
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        written += 1;
     }
-    if let Some(digits) = to.get_mut(begin..) {
-        digits.reverse();
-    }
+    buffer.get(20 - written..).unwrap_or_default()
+}
+
+/// Appends a number in decimal digits.
+pub fn push_number(to: &mut Vec<u8>, number: u64) {
+    to.extend_from_slice(decimal(&mut [0; 20], number, 1));
 }
 
 #[cfg(test)]
@@ -25,6 +29,9 @@ mod tests {
             let mut digits = Vec::new();
             push_number(&mut digits, number);
             assert_eq!(String::from_utf8(digits).unwrap(), number.to_string());
+            assert_eq!(decimal(&mut [0; 20], number, 4), format!("{number:04}").as_bytes());
         }
+        assert_eq!(decimal(&mut [0; 20], 7, 99), format!("{:020}", 7).as_bytes());
+        assert_eq!(decimal(&mut [0; 20], 0, 0), b"0");
     }
 }

@@ -1,6 +1,6 @@
 //! A provider's answer on its way to the client: the head's allow-list and our own headers.
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
 
 use super::{
     Answered, Body,
@@ -48,26 +48,22 @@ pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
 }
 
 fn push_attempts(headers: &mut Headers, attempts: u32) {
-    let mut digits = Vec::new();
-    // Nearly always the first attempt answers.
-    let text = match attempts {
-        1 => b"1".as_slice(),
-        _ => {
-            message::push_number(&mut digits, u64::from(attempts));
-            &digits
-        }
-    };
-    headers.push("x-tollgate-attempts", text);
+    headers.push("x-tollgate-attempts", message::decimal(&mut [0; 20], u64::from(attempts), 1));
 }
 
 /// Milliseconds with three places.
 fn push_milliseconds(headers: &mut Headers, duration: Duration) {
     let micros = u64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
-    let mut text = [0; 24];
-    let mut rest = text.as_mut_slice();
-    // The text is long enough for the largest number there is.
-    let written = write!(rest, "{}.{:03}", micros / 1_000, micros % 1_000).map_or(0, |()| 24 - rest.len());
-    headers.push("x-tollgate-overhead-ms", text.get(..written).unwrap_or_default());
+    let mut text = [0; 20];
+    let digits = message::decimal(&mut text, micros, 4);
+    let (whole, places) = digits.split_at(digits.len() - 3);
+    let mut text = [b'.'; 21];
+    let (before, after) = text.split_at_mut(whole.len());
+    before.copy_from_slice(whole);
+    if let Some(after) = after.get_mut(1..4) {
+        after.copy_from_slice(places);
+    }
+    headers.push("x-tollgate-overhead-ms", text.get(..=digits.len()).unwrap_or_default());
 }
 
 /// Whether a header of a provider is for the client.
@@ -81,4 +77,21 @@ pub(super) fn is_passed(name: &str) -> bool {
 fn is_event_stream(headers: &Headers) -> bool {
     let content_type = headers.get("content-type").unwrap_or_default();
     content_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_have_three_places() {
+        for (nanos, text) in [(0, "0.000"), (1, "0.001"), (12_345_678, "12.346"), (u64::MAX, "18446744073709.552")] {
+            let mut headers = Headers::default();
+            push_milliseconds(&mut headers, Duration::from_nanos(nanos));
+            assert_eq!(headers.get("x-tollgate-overhead-ms"), Some(text.as_bytes()));
+        }
+        let mut headers = Headers::default();
+        push_milliseconds(&mut headers, Duration::MAX);
+        assert_eq!(headers.get("x-tollgate-overhead-ms"), Some(b"18446744073709551.615".as_slice()));
+    }
 }

@@ -71,7 +71,7 @@ pub(super) fn parse(bytes: &[u8], keep: Keep) -> Result<Parsed, String> {
     for line in response.headers.iter() {
         said.hear(line.name, line.value)?;
         if keep(line.name) {
-            headers.push(line.name, line.value);
+            headers.push_parsed(line.name, line.value);
         }
     }
     let framing = framing(&said, status, is_old)?;

@@ -53,7 +53,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Error> {
     for line in request.headers.iter() {
         said.hear(line.name, line.value).map_err(invalid)?;
         expects |= line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
-        headers.push(line.name, line.value);
+        headers.push_parsed(line.name, line.value);
     }
     said.check(is_old).map_err(|why| invalid(format!("the request head is ambiguous: {why}")))?;
     let framing = match said.length {
