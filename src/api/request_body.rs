@@ -24,7 +24,13 @@ const DEPTH_MAX: usize = 128;
 pub struct Peek<'a> {
     pub model: Cow<'a, str>,
     pub stream: bool,
-    model_at: Range<usize>,
+    pub places: Places,
+}
+
+/// Where in a body its changes are made.
+#[derive(Debug)]
+pub struct Places {
+    model: Range<usize>,
     options: StreamOptions,
 }
 
@@ -64,10 +70,11 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, Error> {
         .param(field));
     }
     let (model, model_at) = model(&fields, body)?;
-    Ok(Peek { model, stream: stream(&fields)?, model_at, options: stream_options(&fields, body)? })
+    let places = Places { model: model_at, options: stream_options(&fields, body)? };
+    Ok(Peek { model, stream: stream(&fields)?, places })
 }
 
-impl Peek<'_> {
+impl Places {
     /// Whether the client itself asked for the usage event of a stream.
     pub fn wants_usage(&self) -> bool {
         matches!(self.options, StreamOptions::Object { included: true, .. })
@@ -78,7 +85,7 @@ impl Peek<'_> {
     pub fn rewrite(&self, body: &[u8], model: &str, ask_usage: bool) -> Vec<u8> {
         const ASK: &str = "\"include_usage\":true";
         let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::with_capacity(2);
-        edits.push((self.model_at.clone(), json_string(model).into()));
+        edits.push((self.model.clone(), json_string(model).into()));
         if ask_usage {
             match &self.options {
                 StreamOptions::Absent => {
@@ -305,7 +312,7 @@ mod tests {
 
     fn rewritten(body: &str, ask_usage: bool) -> String {
         let peek = peek(body.as_bytes()).unwrap();
-        String::from_utf8(peek.rewrite(body.as_bytes(), "up/stream", ask_usage)).unwrap()
+        String::from_utf8(peek.places.rewrite(body.as_bytes(), "up/stream", ask_usage)).unwrap()
     }
 
     #[test]
@@ -335,7 +342,7 @@ mod tests {
         ];
         for (body, expected) in cases {
             assert_eq!(rewritten(body, true), expected);
-            assert!(peek(expected.as_bytes()).unwrap().wants_usage());
+            assert!(peek(expected.as_bytes()).unwrap().places.wants_usage());
         }
     }
 

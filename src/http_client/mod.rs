@@ -13,7 +13,7 @@ mod tls;
 pub use http1::{Keep, Request, RequestHead, ResponseBody};
 pub use http2::Reply;
 pub use origin::Origin;
-pub use pool::{Pool, Sent};
+pub use pool::{Pool, SWEEP_INTERVAL, Sent};
 pub use tls::TlsFiles;
 
 use tls::Tls;

@@ -17,8 +17,12 @@ use super::{
 };
 use crate::message::Response;
 
-/// Idle connections kept per origin; beyond it a connection is closed after its response.
-const IDLE_MAX: usize = 256;
+/// Idle connections kept per origin; beyond it a connection is closed after its response. So many
+/// requests at once do not cost a handshake each.
+const IDLE_MAX: usize = 8 * 1024;
+
+/// From one look for connections that have been idle for too long to the next.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Idle time after which a connection is not used again. Below the 60 s of common load balancers
 /// and the 5 s of llama.cpp would cost every second request a handshake; the race that is left is
@@ -115,6 +119,12 @@ impl Pool {
         }
     }
 
+    /// Closes the connections that have been idle for too long: nobody else does where requests have
+    /// become few.
+    pub fn sweep(&self) {
+        self.shared.sweep(Instant::now());
+    }
+
     fn sent(&self, origin: &Origin, connection: Connection, answered: super::http1::Answered, opened: bool) -> Sent {
         let home = Home { pool: Rc::clone(&self.shared), origin: origin.id };
         let (status, headers, body) = ResponseBody::new(connection, answered, home);
@@ -131,6 +141,17 @@ impl Pool {
 }
 
 impl Shared {
+    fn sweep(&self, now: Instant) {
+        for stack in self.idle.borrow_mut().iter_mut() {
+            // The last to come back is the first to be taken: those at the bottom have been there longest.
+            let old = stack.iter().take_while(|idle| now.saturating_duration_since(idle.since) >= IDLE_TIMEOUT).count();
+            stack.drain(..old);
+            if stack.len() < stack.capacity() / 4 {
+                stack.shrink_to_fit();
+            }
+        }
+    }
+
     fn take(&self, origin: usize, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(origin)?;
@@ -163,5 +184,44 @@ impl Home {
         {
             stack.push(Idle { connection, since: now });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, io};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::http_client::RequestHead;
+
+    #[tokio::test]
+    async fn a_sweep_closes_what_has_been_idle_for_too_long() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let origin = Origin::new(false, "127.0.0.1", listener.local_addr()?.port()).unwrap();
+        let pool = Pool::new(TlsFiles::default());
+        let request = RequestHead::post(&"/".parse().unwrap(), &origin).finish("{}".into());
+        let server = async {
+            let mut socket = listener.accept().await?.0;
+            assert_ne!(socket.read(&mut [0; 1024]).await?, 0);
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
+            Ok::<_, io::Error>(socket)
+        };
+        let client = async {
+            let mut sent = pool.send(&origin, Duration::from_secs(5), &request, |_| true).await.unwrap();
+            while poll_fn(|cx| sent.response.body.poll_data(cx)).await.is_some() {}
+        };
+        let (socket, ()) = tokio::join!(server, client);
+        let now = Instant::now();
+        pool.shared.sweep(now + IDLE_TIMEOUT - Duration::from_secs(5));
+        assert_eq!(pool.shared.idle.borrow()[origin.id].len(), 1);
+        pool.shared.sweep(now + IDLE_TIMEOUT);
+        assert!(pool.shared.idle.borrow()[origin.id].is_empty());
+        assert_eq!(socket?.read(&mut [0; 1]).await?, 0, "closed");
+        Ok(())
     }
 }

@@ -20,11 +20,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -52,9 +53,11 @@ pub struct Worker {
 }
 
 /// The body of a client's request, whatever brings it.
-pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpin {}
-
-impl<B: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpin> RequestBody for B {}
+pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpin {
+    /// Appends what there is, as much as there is room for; says whether there was anything before the
+    /// end. Large bodies are read with it, without a copy in between where that can be had.
+    fn poll_append(&mut self, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<Result<bool, Self::Error>>;
+}
 
 /// Serves one request. A client always gets an answer, if only an error's.
 pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Response<Body> {

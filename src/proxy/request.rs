@@ -2,30 +2,31 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     future::poll_fn,
     pin::Pin,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header::CONTENT_TYPE};
-use http_body::Frame;
 use http_body_util::BodyExt as _;
-use tokio::time::error::Elapsed;
 
 use super::{RequestBody, head, record::Record};
 use crate::{
     api::{
         error::{Error, ErrorKind},
         operation::Operation,
-        request_body::{self, Peek},
+        request_body::{self, Places},
     },
     gateway::{Deployment, Limits},
     http_client::RequestHead,
     message::{Head, Headers},
 };
 
+/// Room for a body that does not come in one piece, and by how much it grows at least.
+const GROWTH_MIN: usize = 256 * 1024;
 /// Largest body that is read away so that a connection can go on.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Longest time for that.
@@ -38,7 +39,7 @@ pub(super) struct ModelRequest<'a> {
     headers: &'a Headers,
     /// A part of the body, unless its spelling had escapes.
     model: Bytes,
-    wants_usage: bool,
+    places: Places,
     body: Bytes,
 }
 
@@ -62,20 +63,28 @@ pub(super) async fn read(
     Ok(read)
 }
 
-/// The next frame; what has not come with the head is waited for, and the wait is counted.
-async fn next_frame<B: RequestBody>(
-    body: &mut B,
+/// What comes next; what has not come with the head is waited for, and the wait is counted.
+async fn next<T, E: fmt::Display>(
     pause_max: Duration,
     waited: &mut Duration,
-) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Elapsed> {
-    let here = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
-    if let Poll::Ready(frame) = here {
-        return Ok(frame);
-    }
-    let since = Instant::now();
-    let frame = tokio::time::timeout(pause_max, body.frame()).await;
-    *waited += since.elapsed();
-    frame
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, E>>,
+) -> Result<T, Error> {
+    let next = match poll_fn(|cx| Poll::Ready(poll(cx))).await {
+        Poll::Ready(next) => next,
+        Poll::Pending => {
+            let since = Instant::now();
+            let next = tokio::time::timeout(pause_max, poll_fn(poll)).await;
+            *waited += since.elapsed();
+            next.map_err(|_| {
+                let message = format!("the request body stalled for {} s", pause_max.as_secs());
+                Error::new(ErrorKind::BodyTimeout, message)
+            })?
+        }
+    };
+    next.map_err(|error| {
+        let message = "the request body ended early or its chunked framing is broken";
+        Error::new(ErrorKind::BodyIncomplete, message).internal(error.to_string())
+    })
 }
 
 async fn read_bounded(
@@ -86,38 +95,33 @@ async fn read_bounded(
 ) -> Result<Bytes, Error> {
     // Nearly every body comes as one frame, which is passed on without a copy.
     let mut first = Bytes::new();
-    let mut rest: Option<BytesMut> = None;
-    let mut length = 0;
-    while !body.is_end_stream() {
-        let frame = match next_frame(body, pause_max, waited).await {
-            Err(_) => {
-                let message = format!("the request body stalled for {} s", pause_max.as_secs());
-                return Err(Error::new(ErrorKind::BodyTimeout, message));
-            }
-            Ok(None) => break,
-            Ok(Some(Err(error))) => {
-                let message = "the request body ended early or its chunked framing is broken";
-                return Err(Error::new(ErrorKind::BodyIncomplete, message).internal(error.to_string()));
-            }
-            Ok(Some(Ok(frame))) => frame,
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        if length > bytes_max {
+    while first.is_empty() && !body.is_end_stream() {
+        let frame = next(pause_max, waited, |cx| Pin::new(&mut *body).poll_frame(cx).map(Option::transpose)).await?;
+        let Some(frame) = frame else { break };
+        first = frame.into_data().unwrap_or_default();
+    }
+    if body.is_end_stream() && first.len() <= bytes_max {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::new();
+    loop {
+        // One byte more than is allowed is enough to see that there is one.
+        let left = body.size_hint().upper().map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        let left = left.min((bytes_max + 1).saturating_sub(whole.len()));
+        if whole.is_empty() {
+            whole.reserve(left.clamp(1, GROWTH_MIN) + first.len());
+            whole.extend_from_slice(&first);
+        } else if whole.len() == whole.capacity() {
+            // What is only announced costs nothing.
+            whole.reserve(left.min(GROWTH_MIN.max(3 * whole.len())));
+        }
+        if whole.len() > bytes_max {
             return Err(too_large(bytes_max));
         }
-        match &mut rest {
-            Some(rest) => rest.extend_from_slice(&data),
-            None if first.is_empty() => first = data,
-            None => {
-                let mut both = BytesMut::with_capacity(first.len() + data.len());
-                both.extend_from_slice(&first);
-                both.extend_from_slice(&data);
-                rest = Some(both);
-            }
+        if body.is_end_stream() || !next(pause_max, waited, |cx| body.poll_append(cx, &mut whole)).await? {
+            return Ok(whole.freeze());
         }
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
 }
 
 /// Reads away a body that nobody asked for, and says whether the connection can be used again.
@@ -169,7 +173,7 @@ impl<'a> ModelRequest<'a> {
         Ok(Self {
             operation,
             stream: peek.stream && operation.can_stream(),
-            wants_usage: peek.wants_usage(),
+            places: peek.places,
             model: match peek.model {
                 Cow::Borrowed(model) => body.slice_ref(model.as_bytes()),
                 Cow::Owned(model) => model.into(),
@@ -195,16 +199,15 @@ impl<'a> ModelRequest<'a> {
 
     /// Whether a stream from this deployment is asked for usage that its client did not ask for.
     pub(super) fn asks_usage_for(&self, deployment: &Deployment) -> bool {
-        self.stream && !self.wants_usage && deployment.provider.include_usage
+        self.stream && !self.places.wants_usage() && deployment.provider.include_usage
     }
 
     /// The body as the deployment is sent it.
-    pub(super) fn body_for(&self, deployment: &Deployment, ask_usage: bool) -> Result<Bytes, Error> {
+    pub(super) fn body_for(&self, deployment: &Deployment, ask_usage: bool) -> Bytes {
         if deployment.model == self.model() && !ask_usage {
-            return Ok(self.body.clone());
+            return self.body.clone();
         }
-        let peek: Peek<'_> = request_body::peek(&self.body)?;
-        Ok(peek.rewrite(&self.body, &deployment.model, ask_usage).into())
+        self.places.rewrite(&self.body, &deployment.model, ask_usage).into()
     }
 
     pub(super) fn unknown_model(&self) -> Error {

@@ -23,7 +23,7 @@ pub(super) async fn send(
     ask_usage: bool,
     started: Instant,
 ) -> Result<Response<Source>, Error> {
-    let body = request.body_for(deployment, ask_usage)?;
+    let body = request.body_for(deployment, ask_usage);
     let http = match &deployment.provider.transport {
         Transport::Echo { delay } => return Ok(echo::answer(request.operation, &body, *delay).map(Source::Echo)),
         Transport::Http(http) => http,

@@ -9,10 +9,10 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 use super::{Phase, connection};
-use crate::proxy::Worker;
+use crate::{http_client::SWEEP_INTERVAL, proxy::Worker};
 
 /// Connections the kernel keeps for us to accept.
 const BACKLOG: i32 = 4096;
@@ -38,12 +38,15 @@ pub(super) async fn accept(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let instruments = std::sync::Arc::clone(&worker.gateway.load().instruments);
     let mut connections = JoinSet::new();
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pause = Duration::ZERO;
     while *phase.borrow_and_update() == Phase::Serving {
         tokio::select! {
             biased;
             changed = phase.changed() => if changed.is_err() { break },
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+            _ = sweeps.tick() => worker.pool.sweep(),
             accepted = accept_after(&listener, pause) => match accepted {
                 Ok((socket, _)) => {
                     pause = Duration::ZERO;

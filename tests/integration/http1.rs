@@ -45,6 +45,45 @@ fn a_request_may_come_in_any_pieces() {
 }
 
 #[test]
+fn a_large_body_arrives_as_it_was_sent() {
+    let provider = Provider::answering(json("200 OK", "{}"));
+    let gateway = Gateway::over(&[provider.address], "");
+    let mut socket = connect(gateway.address);
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nx-api-key: {KEY}\r\n");
+    let missing = b"GET /nothing HTTP/1.1\r\nHost: t\r\n\r\n";
+    let mut expected = Vec::new();
+    // Around the room that a body begins with, and by how much that grows.
+    for length in [70_000, 262_144, 262_145, 1_048_576, 3_000_001] {
+        let prompt: String = (0..length / 8).map(|number| format!("{number:8}")).collect();
+        let body = |model: &str| format!(r#"{{"model":"{model}","prompt":"{prompt}"}}"#);
+        for chunked in [false, true] {
+            let body_sent = body("m");
+            let request = if chunked {
+                let chunks = body_sent
+                    .as_bytes()
+                    .chunks(50_000)
+                    .map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+                let chunks: Vec<u8> = chunks.flatten().collect();
+                [format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes(), &chunks, b"0\r\n\r\n"].concat()
+            } else {
+                format!("{head}Content-Length: {}\r\n\r\n{body_sent}", body_sent.len()).into_bytes()
+            };
+            // What is behind the body is the next request.
+            socket.write_all(&[&request, missing.as_slice()].concat()).unwrap();
+            let mut read = Vec::new();
+            eventually("two answers", || {
+                read_more(&mut socket, &mut read);
+                let text = String::from_utf8_lossy(&read);
+                text.contains("HTTP/1.1 200 ") && text.contains("HTTP/1.1 404 ") && text.ends_with("}}")
+            });
+            expected.push(body("up"));
+        }
+    }
+    let received: Vec<Vec<u8>> = provider.received().into_iter().map(|request| request.body.to_vec()).collect();
+    assert!(received.iter().map(Vec::as_slice).eq(expected.iter().map(String::as_bytes)), "a body has changed");
+}
+
+#[test]
 fn requests_sent_ahead_are_answered_in_their_order() {
     let provider = Provider::answering(json("200 OK", "{}"));
     let gateway = Gateway::over(&[provider.address], "");

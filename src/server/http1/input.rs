@@ -42,6 +42,21 @@ impl Input {
         self.decoder.is_ended() && self.broken.is_none()
     }
 
+    /// How much of a body of known length has still to come from the client, if it is only that.
+    pub(super) fn announced(&self) -> Option<u64> {
+        match self.decoder {
+            Decoder::Length(left) if left > 0 && self.ready.is_empty() && self.broken.is_none() => Some(left),
+            _ => None,
+        }
+    }
+
+    /// So much of it has come.
+    pub(super) fn has_read(&mut self, bytes: usize) {
+        if let Decoder::Length(left) = &mut self.decoder {
+            *left = left.saturating_sub(bytes as u64);
+        }
+    }
+
     /// What is known of the length of the body that is left.
     pub(super) fn left(&self) -> Option<u64> {
         self.decoder.left().map(|left| left + self.ready.len() as u64)

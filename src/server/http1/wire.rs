@@ -3,18 +3,22 @@
 use std::{
     cell::RefCell,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use tokio::{io::AsyncWrite as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWrite as _},
+    net::TcpStream,
+};
 
 use super::{head::Head, input::Input, output::Output};
 use crate::{
     api::error::Error,
     message::{self, Framing, Read},
+    proxy,
 };
 
 /// What is read ahead of a client that sends its next requests early.
@@ -136,6 +140,43 @@ impl Wire {
         }
     }
 
+    /// Tells a client that waits for it that its body is wanted.
+    fn invite(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
+        let invited = match std::mem::take(&mut self.expects) {
+            true => self.send(cx, b"HTTP/1.1 100 Continue\r\n\r\n", Bytes::new(), b""),
+            false => Ok(()),
+        };
+        if invited.is_err() || matches!(self.poll_flush(cx), Poll::Ready(Err(_))) {
+            return Err(self.input.cut());
+        }
+        Ok(())
+    }
+
+    /// Appends what there is of the body, as much as there is room for; says whether there was any.
+    fn poll_append(&mut self, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<Result<bool, &'static str>> {
+        let Some(left) = self.input.announced() else {
+            return self.poll_body(cx).map(|data| match data {
+                Some(data) => data.map(|data| {
+                    to.extend_from_slice(&data);
+                    true
+                }),
+                None => Ok(false),
+            });
+        };
+        if let Err(why) = self.invite(cx) {
+            return Poll::Ready(Err(why));
+        }
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(to.capacity() - to.len());
+        let mut limited = to.limit(room);
+        match ready!(pin!(self.socket.read_buf(&mut limited)).poll(cx)) {
+            Ok(0) | Err(_) => Poll::Ready(Err(self.input.cut())),
+            Ok(read) => {
+                self.input.has_read(read);
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
         loop {
             match self.input.ready() {
@@ -144,13 +185,8 @@ impl Wire {
                 Ok(_) if self.input.is_body_read() => return Poll::Ready(None),
                 Ok(_) => {}
             }
-            if std::mem::take(&mut self.expects)
-                && self.send(cx, b"HTTP/1.1 100 Continue\r\n\r\n", Bytes::new(), b"").is_err()
-            {
-                return Poll::Ready(Some(Err(self.input.cut())));
-            }
-            if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
-                return Poll::Ready(Some(Err(self.input.cut())));
+            if let Err(why) = self.invite(cx) {
+                return Poll::Ready(Some(Err(why)));
             }
             let Self { socket, input, .. } = self;
             match ready!(message::poll_read(socket, cx, |data| input.body(data))) {
@@ -180,5 +216,11 @@ impl Body for RequestBody<'_> {
 
     fn size_hint(&self) -> SizeHint {
         self.0.borrow().input.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl proxy::RequestBody for RequestBody<'_> {
+    fn poll_append(&mut self, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<Result<bool, &'static str>> {
+        self.0.borrow_mut().poll_append(cx, to)
     }
 }
