@@ -113,7 +113,7 @@ pub(crate) fn haproxy(
     let config = format!(
         "global
   nbthread 1
-  maxconn 16000
+  maxconn 8000
 defaults
   mode http
   option http-keep-alive

@@ -10,6 +10,8 @@ pub enum Decoder {
     Length(u64),
     Chunked(Chunked),
     Close,
+    /// Nothing more can be read, for this reason.
+    Broken(&'static str),
 }
 
 impl Decoder {
@@ -27,7 +29,15 @@ impl Decoder {
         match self {
             Self::Length(left) => *left == 0,
             Self::Chunked(chunked) => chunked.is_ended(),
-            Self::Close => false,
+            Self::Close | Self::Broken(_) => false,
+        }
+    }
+
+    /// Why nothing more can be read, if that is so.
+    pub fn broken(&self) -> Option<&'static str> {
+        match self {
+            Self::Broken(why) => Some(why),
+            _ => None,
         }
     }
 
@@ -36,12 +46,12 @@ impl Decoder {
         match self {
             Self::Length(left) => Some(*left),
             Self::Chunked(chunked) => chunked.is_ended().then_some(0),
-            Self::Close => None,
+            Self::Close | Self::Broken(_) => None,
         }
     }
 
     /// A copy of the data in `input`, and how much of the input was read: all of it, unless the body
-    /// ended before.
+    /// ended before. Data in front of a mistake is given out first.
     pub fn decode(&mut self, input: &[u8]) -> Result<(Bytes, usize), &'static str> {
         match self {
             Self::Close => Ok((arena::copy(input), input.len())),
@@ -53,8 +63,15 @@ impl Decoder {
             Self::Chunked(chunked) => {
                 let mut read = Ok(0);
                 let data = arena::fill(input.len(), |out| read = chunked.decode(input, out));
+                if let Err(why) = read {
+                    *self = Self::Broken(why);
+                    if !data.is_empty() {
+                        return Ok((data, input.len()));
+                    }
+                }
                 Ok((data, read?))
             }
+            Self::Broken(why) => Err(why),
         }
     }
 }

@@ -7,6 +7,7 @@ mod bad_input;
 mod cancel;
 mod cost;
 mod fallback;
+mod hostile;
 mod http1;
 mod proxy;
 mod rate_limit;

@@ -119,6 +119,9 @@ impl Reading {
         }
         loop {
             let Self { connection, decoder, keep_alive, .. } = self;
+            if let Some(why) = decoder.broken() {
+                return Poll::Ready(Err(Error::Body(why.into())));
+            }
             match connection.poll_read(cx, |input| decode(decoder, input, keep_alive)) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Read::Data(data)) => {
@@ -151,7 +154,7 @@ fn of_rest(decoder: &mut Decoder, mut rest: Bytes, behind: &mut Bytes) -> Result
             *left -= length as u64;
             Ok(rest)
         }
-        Decoder::Chunked(_) => {
+        Decoder::Chunked(_) | Decoder::Broken(_) => {
             let mut is_clean = true;
             let data = decode(decoder, &rest, &mut is_clean)?;
             if !is_clean {

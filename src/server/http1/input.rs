@@ -123,6 +123,7 @@ impl Input {
     pub(super) fn body(&mut self, input: &[u8]) -> Result<Bytes, &'static str> {
         match self.decoder.decode(input) {
             Ok((data, read)) => {
+                self.broken = self.decoder.broken();
                 self.hold(input.get(read..).unwrap_or_default());
                 Ok(data)
             }

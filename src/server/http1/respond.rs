@@ -127,7 +127,13 @@ impl Sending {
             let frame = if self.is_over { Poll::Ready(None) } else { Pin::new(&mut self.body).poll_frame(cx) };
             let data = match frame {
                 Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
+                Poll::Ready(Some(Err(error))) => {
+                    if self.head.is_some() {
+                        // A client that has seen nothing at all would take it for a failed connection.
+                        self.send(cx, wire, Bytes::new(), false)?;
+                    }
+                    return Poll::Ready(Err(io::Error::other(error)));
+                }
                 Poll::Ready(None) => Bytes::new(),
                 Poll::Pending if self.head.is_some() => {
                     self.send(cx, wire, Bytes::new(), false)?;
