@@ -35,6 +35,7 @@ pub enum ErrorKind {
     ProviderInvalidResponse,
     ProviderStreamBroken,
     ProviderStreamIdle,
+    ProviderAnswerTimeout,
     GatewayInternal,
 }
 
@@ -62,7 +63,8 @@ impl ErrorKind {
         Self::BodyIncomplete, Self::InvalidJson, Self::DuplicateField, Self::InvalidField, Self::UnknownModel,
         Self::ClientCancelled, Self::ModelNotAllowed, Self::ProviderUnreachable, Self::ProviderTimeout,
         Self::ProviderRateLimited, Self::ProviderServerError, Self::ProviderRejected, Self::ProviderCredentials,
-        Self::ProviderInvalidResponse, Self::ProviderStreamBroken, Self::ProviderStreamIdle, Self::GatewayInternal,
+        Self::ProviderInvalidResponse, Self::ProviderStreamBroken, Self::ProviderStreamIdle,
+        Self::ProviderAnswerTimeout, Self::GatewayInternal,
     ];
 
     /// The table.
@@ -95,6 +97,7 @@ impl ErrorKind {
             Self::ProviderInvalidResponse => face(502, "provider_invalid_response", true, "provider_invalid_response", "the provider's answer is not valid HTTP, or a redirect"),
             Self::ProviderStreamBroken => face(502, "provider_stream_broken", true, "provider_stream_broken", "the answer broke off before its end"),
             Self::ProviderStreamIdle => face(504, "provider_stream_idle", true, "provider_stream_idle", "no byte of the answer for `idle_timeout`"),
+            Self::ProviderAnswerTimeout => face(504, "provider_answer_timeout", true, "provider_answer_timeout", "the answer took longer than `answer_timeout` or `stream_timeout`"),
             Self::GatewayInternal => face(500, "internal_error", true, "gateway_internal", "a bug in the gateway"),
         }
     }

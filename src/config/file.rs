@@ -40,8 +40,11 @@ pub(super) struct Provider {
     pub(super) api_key: Option<Spanned<Reference>>,
     pub(super) include_usage: Option<bool>,
     pub(super) connect_timeout: Option<Spanned<String>>,
+    pub(super) dns_timeout: Option<Spanned<String>>,
     pub(super) first_byte_timeout: Option<Spanned<String>>,
     pub(super) idle_timeout: Option<Spanned<String>>,
+    pub(super) answer_timeout: Option<Spanned<String>>,
+    pub(super) stream_timeout: Option<Spanned<String>>,
     pub(super) delay: Option<Spanned<String>>,
 }
 

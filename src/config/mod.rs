@@ -80,10 +80,17 @@ pub struct Provider {
     pub api_key: Option<Secret>,
     /// Ask for usage in streams whose client did not, and take the extra event out again.
     pub include_usage: bool,
+    /// Longest time to a connection, name lookup and TLS included.
     pub connect_timeout: Duration,
+    /// Longest wait for the address of a host whose last answer is too old.
+    pub dns_timeout: Duration,
     pub first_byte_timeout: Duration,
     /// Longest silence within an answer.
     pub idle_timeout: Duration,
+    /// Longest time for a whole answer that is not streamed.
+    pub answer_timeout: Duration,
+    /// Longest time for a whole stream.
+    pub stream_timeout: Duration,
     /// Pause between the events of the built-in provider.
     pub echo_delay: Duration,
 }

@@ -124,8 +124,11 @@ impl Resolve<'_, '_> {
             api_key,
             include_usage: provider.include_usage.unwrap_or(true),
             connect_timeout: self.duration(provider.connect_timeout.as_ref(), "5s"),
+            dns_timeout: self.duration(provider.dns_timeout.as_ref(), "2s"),
             first_byte_timeout: self.duration(provider.first_byte_timeout.as_ref(), "300s"),
             idle_timeout: self.duration(provider.idle_timeout.as_ref(), "120s"),
+            answer_timeout: self.duration(provider.answer_timeout.as_ref(), "600s"),
+            stream_timeout: self.duration(provider.stream_timeout.as_ref(), "3600s"),
             echo_delay: self.parse(provider.delay.as_ref(), "0ms", value::duration).unwrap_or_default(),
         }
     }

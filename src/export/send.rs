@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{Destination, OtlpEndpoint, Protocol},
-    http_client::{self as client, Error, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
+    http_client::{self as client, ConnectLimits, Error, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
     message::Response,
 };
 
@@ -38,6 +38,9 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Longest wait for a connection. Shorter than the default 10 s of a request, so that a dead address
 /// is reported as one and not as a slow receiver.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for the receiver's address.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Where metrics go and how they are wrapped.
 #[derive(Debug)]
@@ -127,13 +130,13 @@ impl Receiver {
             Ok(body) => body,
             Err(error) => return (Answer::Failed(Failure::Closed(error.to_string())), false),
         };
-        let connect_limit = limit.min(CONNECT_TIMEOUT);
+        let limits = ConnectLimits { total: limit.min(CONNECT_TIMEOUT), lookup: limit.min(LOOKUP_TIMEOUT) };
         let sends = Cell::new(0);
         let request = self.head.begin().finish(body.clone());
         let exchange = async {
             match self.protocol {
-                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, &request, connect_limit).await,
-                Protocol::Grpc => self.call(pool, body, connect_limit, limit, &sends).await,
+                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, &request, limits).await,
+                Protocol::Grpc => self.call(pool, body, limits, limit, &sends).await,
             }
         };
         let answer = match tokio::time::timeout(limit, exchange).await {
@@ -170,7 +173,7 @@ impl Receiver {
         &self,
         pool: &Pool,
         body: Bytes,
-        connect_limit: Duration,
+        limits: ConnectLimits,
         limit: Duration,
         sends: &Cell<u32>,
     ) -> Answer {
@@ -180,7 +183,7 @@ impl Receiver {
             request.headers_mut().insert("grpc-timeout", timeout.clone());
             request
         };
-        match pool.send_http2(&self.origin, connect_limit, RESPONSE_BYTES_MAX, build).await {
+        match pool.send_http2(&self.origin, limits, RESPONSE_BYTES_MAX, build).await {
             Ok(reply) => grpc::read(&reply, &self.redactor),
             Err(Error::Reset(code)) => {
                 let text = Error::Reset(code).to_string();
@@ -190,8 +193,8 @@ impl Receiver {
         }
     }
 
-    async fn exchange(&self, pool: &Pool, request: &client::Request, connect_limit: Duration) -> Answer {
-        match pool.send(&self.origin, connect_limit, request, is_of_interest).await {
+    async fn exchange(&self, pool: &Pool, request: &client::Request, limits: ConnectLimits) -> Answer {
+        match pool.send(&self.origin, limits, request, is_of_interest).await {
             Ok(sent) => self.read(sent.response).await,
             Err(error) => Answer::Failed(Failure::of(&error, &self.redactor)),
         }

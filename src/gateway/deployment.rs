@@ -10,7 +10,7 @@ use http::{
 use crate::{
     api::{cost::Price, operation::Operation},
     config::{self, BaseUrl, Config, ProviderKind},
-    http_client::{Origin, RequestHead},
+    http_client::{ConnectLimits, Origin, RequestHead},
     telemetry::{Attribute, Counter, Registry, catalog, instruments::DeploymentInstruments},
 };
 
@@ -22,6 +22,8 @@ pub struct Provider {
     pub include_usage: bool,
     pub first_byte_timeout: Duration,
     pub idle_timeout: Duration,
+    pub answer_timeout: Duration,
+    pub stream_timeout: Duration,
     pub connections_opened: Counter,
 }
 
@@ -39,7 +41,7 @@ pub enum Transport {
 #[derive(Debug)]
 pub struct HttpTransport {
     pub origin: Origin,
-    pub connect_timeout: Duration,
+    pub connect_limits: ConnectLimits,
     /// What every request begins with, by operation, the provider key included.
     heads: Vec<RequestHead>,
 }
@@ -75,6 +77,8 @@ pub(super) fn providers(config: &Config, registry: &Registry) -> Result<Vec<Arc<
             include_usage: provider.include_usage,
             first_byte_timeout: provider.first_byte_timeout,
             idle_timeout: provider.idle_timeout,
+            answer_timeout: provider.answer_timeout,
+            stream_timeout: provider.stream_timeout,
             connections_opened,
         }));
     }
@@ -105,7 +109,8 @@ impl HttpTransport {
             Ok(head)
         });
         let heads = heads.collect::<Result<_, String>>()?;
-        Ok(Self { origin, connect_timeout: provider.connect_timeout, heads })
+        let connect_limits = ConnectLimits { total: provider.connect_timeout, lookup: provider.dns_timeout };
+        Ok(Self { origin, connect_limits, heads })
     }
 
     /// What every request for an operation begins with.

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{Error, Origin, Tls};
+use super::{Error, Origin, Tls, names::Names};
 
 /// How much of what lies before a server's last words is read through for them.
 const UNREAD_CHUNKS_MAX: usize = 256;
@@ -51,10 +51,25 @@ enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Connects within `limit`, everything included.
-pub(super) async fn connect(origin: &Origin, tls: Option<&Tls>, limit: Duration) -> Result<Stream, Error> {
+/// How long a connection may take to be there.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectLimits {
+    /// Everything, TLS included.
+    pub total: Duration,
+    /// Of it, the address of a host.
+    pub lookup: Duration,
+}
+
+/// Connects within `limits`.
+pub(super) async fn connect(
+    origin: &Origin,
+    tls: Option<&Tls>,
+    names: &Names,
+    limits: ConnectLimits,
+) -> Result<Stream, Error> {
     let connecting = async {
-        let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await?;
+        let addresses = names.resolve(&origin.host, origin.port, limits.lookup).await?;
+        let tcp = TcpStream::connect(addresses.as_slice()).await?;
         // Heads and small events must not wait for an acknowledgement (Nagle, 40 ms).
         tcp.set_nodelay(true)?;
         match (&origin.server_name, tls) {
@@ -70,7 +85,7 @@ pub(super) async fn connect(origin: &Origin, tls: Option<&Tls>, limit: Duration)
             (Some(_), None) => Err(io::Error::other("TLS is not set up")),
         }
     };
-    match tokio::time::timeout(limit, connecting).await {
+    match tokio::time::timeout(limits.total, connecting).await {
         Ok(Ok(socket)) => Ok(Stream { socket, refusal: Refusal::default() }),
         Ok(Err(error)) => Err(Error::Connect(error)),
         Err(_) => Err(Error::ConnectTimeout),

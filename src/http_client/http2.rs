@@ -3,14 +3,7 @@
 //! Made for the exporter's few calls, trailers included. Nothing is multiplexed, so that a request
 //! that is given up takes its connection with it, as with HTTP/1.1: the next one starts afresh.
 
-use std::{
-    cell::RefCell,
-    error::Error as _,
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, error::Error as _, future::Future, pin::Pin, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -24,7 +17,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{
     Error, Origin, Pool,
-    connect::{Refusal, connect},
+    connect::{ConnectLimits, Refusal, connect},
     describe,
     pool::{CLOSE_RACE_MAX, IDLE_TIMEOUT},
 };
@@ -70,7 +63,7 @@ impl Pool {
     pub async fn send_http2(
         &self,
         origin: &Origin,
-        connect_limit: Duration,
+        limits: ConnectLimits,
         bytes_max: usize,
         build: impl Fn() -> Request<Full<Bytes>>,
     ) -> Result<Reply, Error> {
@@ -83,19 +76,19 @@ impl Pool {
                 Err(error) => return Err(sender.why(&error)),
             }
         }
-        let mut sender = self.open_http2(origin, connect_limit).await?;
+        let mut sender = self.open_http2(origin, limits).await?;
         match sender.request.send_request(build()).await {
             Ok(response) => self.read(origin, sender, response, bytes_max).await,
             Err(error) => Err(sender.why(&error)),
         }
     }
 
-    async fn open_http2(&self, origin: &Origin, limit: Duration) -> Result<Sender, Error> {
+    async fn open_http2(&self, origin: &Origin, limits: ConnectLimits) -> Result<Sender, Error> {
         let tls = match &origin.server_name {
             Some(_) => Some(self.shared.tls(true)?),
             None => None,
         };
-        let stream = connect(origin, tls, limit).await?;
+        let stream = connect(origin, tls, &self.shared.names, limits).await?;
         let refusal = stream.refusal();
         let (request, connection) = Builder::new(Local)
             .initial_stream_window_size(WINDOW_BYTES)

@@ -6,10 +6,12 @@
 mod connect;
 mod http1;
 mod http2;
+mod names;
 mod origin;
 mod pool;
 mod tls;
 
+pub use connect::ConnectLimits;
 pub use http1::{Keep, Request, RequestHead, ResponseBody};
 pub use http2::Reply;
 pub use origin::Origin;

@@ -11,9 +11,10 @@ use std::{
 
 use super::{
     Error, Origin, Tls, TlsFiles,
-    connect::connect,
+    connect::{ConnectLimits, connect},
     http1::{Connection, Keep, Request, ResponseBody},
     http2,
+    names::Names,
 };
 use crate::message::Response;
 
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     /// Indexed by [`Origin::id`].
     idle: RefCell<Vec<Vec<Idle>>>,
     pub(super) http2: http2::Kept,
+    pub(super) names: Names,
     files: TlsFiles,
     tls: OnceCell<Result<Tls, String>>,
     tls_http2: OnceCell<Result<Tls, String>>,
@@ -80,6 +82,7 @@ impl Pool {
         let shared = Shared {
             idle: RefCell::default(),
             http2: http2::Kept::default(),
+            names: Names::default(),
             files,
             tls: OnceCell::new(),
             tls_http2: OnceCell::new(),
@@ -95,7 +98,7 @@ impl Pool {
     pub async fn send(
         &self,
         origin: &Origin,
-        connect_limit: Duration,
+        limits: ConnectLimits,
         request: &Request,
         keep: Keep,
     ) -> Result<Sent, Error> {
@@ -112,7 +115,7 @@ impl Pool {
             }
         }
         // Rarely needed and large: not a part of every request.
-        let mut connection = Box::pin(self.open(origin, connect_limit)).await?;
+        let mut connection = Box::pin(self.open(origin, limits)).await?;
         match connection.exchange(request, keep).await {
             Ok(answered) => Ok(self.sent(origin, connection, answered, true)),
             Err(failure) => Err(failure.error),
@@ -131,12 +134,12 @@ impl Pool {
         Sent { response: Response { status, headers, body }, opened }
     }
 
-    async fn open(&self, origin: &Origin, limit: Duration) -> Result<Connection, Error> {
+    async fn open(&self, origin: &Origin, limits: ConnectLimits) -> Result<Connection, Error> {
         let tls = match &origin.server_name {
             Some(_) => Some(self.shared.tls(false)?),
             None => None,
         };
-        Ok(Connection::new(connect(origin, tls, limit).await?))
+        Ok(Connection::new(connect(origin, tls, &self.shared.names, limits).await?))
     }
 }
 
@@ -211,8 +214,10 @@ mod tests {
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
             Ok::<_, io::Error>(socket)
         };
+        const LIMIT: Duration = Duration::from_secs(5);
         let client = async {
-            let mut sent = pool.send(&origin, Duration::from_secs(5), &request, |_| true).await.unwrap();
+            let mut sent =
+                pool.send(&origin, ConnectLimits { total: LIMIT, lookup: LIMIT }, &request, |_| true).await.unwrap();
             while poll_fn(|cx| sent.response.body.poll_data(cx)).await.is_some() {}
         };
         let (socket, ()) = tokio::join!(server, client);

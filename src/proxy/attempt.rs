@@ -30,6 +30,8 @@ pub(super) struct Attempt {
     _active: ActiveGuard,
     pub(super) started: Instant,
     pub(super) idle_timeout: Duration,
+    answer_timeout: Duration,
+    stream_timeout: Duration,
     ended: bool,
 }
 
@@ -43,8 +45,15 @@ impl Attempt {
             price: deployment.price,
             started: at,
             idle_timeout: deployment.provider.idle_timeout,
+            answer_timeout: deployment.provider.answer_timeout,
+            stream_timeout: deployment.provider.stream_timeout,
             ended: false,
         }
+    }
+
+    /// When the answer has to be complete.
+    pub(super) fn deadline(&self, is_stream: bool) -> Instant {
+        self.started + if is_stream { self.stream_timeout } else { self.answer_timeout }
     }
 
     /// The head of an answer has come, whatever becomes of it.
@@ -66,7 +75,10 @@ impl Attempt {
 
     /// Ends with an answer that was read to its end, or broke off for the reason given.
     pub(super) fn answered(&mut self, at: Instant, kind: Option<ErrorKind>, usage: Option<&Usage>) {
-        if matches!(kind, Some(ErrorKind::ProviderStreamBroken | ErrorKind::ProviderStreamIdle)) {
+        if matches!(
+            kind,
+            Some(ErrorKind::ProviderStreamBroken | ErrorKind::ProviderStreamIdle | ErrorKind::ProviderAnswerTimeout)
+        ) {
             self.instruments.streams_broken.add((), 1);
         }
         match usage {

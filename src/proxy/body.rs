@@ -77,7 +77,8 @@ pub(super) struct Relay {
     /// Bytes have come that nobody has looked at the clock for.
     is_fresh: bool,
     begun: bool,
-    idle: Option<Pin<Box<Sleep>>>,
+    /// Of the provider's silence.
+    timer: Option<Pin<Box<Sleep>>>,
     state: State,
 }
 
@@ -234,7 +235,7 @@ impl Relay {
             is_fresh: true,
             attempt,
             begun: false,
-            idle: None,
+            timer: None,
             state: State::Open,
         };
         if relay.source.is_ended() {
@@ -257,8 +258,10 @@ impl Relay {
                     self.broken(ErrorKind::ProviderStreamBroken)
                 }
                 Poll::Ready(None) => self.source_ended(),
-                Poll::Pending if self.is_idle(cx) => self.broken(ErrorKind::ProviderStreamIdle),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => match self.overdue(cx) {
+                    Some(kind) => self.broken(kind),
+                    None => return Poll::Pending,
+                },
             };
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(out)));
@@ -316,6 +319,7 @@ impl Relay {
             Watch::Events(tap) if tap.at_event_boundary() && !tap.has_error() => {
                 let message = match kind {
                     ErrorKind::ProviderStreamIdle => "the provider stopped sending; the answer is not complete",
+                    ErrorKind::ProviderAnswerTimeout => "the answer took too long; it is not complete",
                     _ => "the provider's answer broke off; it is not complete",
                 };
                 openai::error_event(&Error::new(kind, message))
@@ -338,21 +342,29 @@ impl Relay {
         self.record.provider_answered(now, self.status, kind, usage.as_ref(), cost);
     }
 
-    /// Whether the provider has been silent for too long. The timer is set once and moved only
-    /// when it fires, so that an event costs no timer.
-    fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Why nothing more is waited for, if that is so: the provider has been silent for too long, or
+    /// takes too long altogether. The timer is set once and moved only when it fires, so that an
+    /// event costs no timer.
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<ErrorKind> {
         if std::mem::take(&mut self.is_fresh) {
             self.last_at = Instant::now();
         }
-        let deadline = self.last_at + self.attempt.idle_timeout;
-        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        while idle.as_mut().poll(cx).is_ready() {
-            if deadline <= Instant::now() {
-                return true;
-            }
-            idle.as_mut().reset(deadline.into());
+        let silence = self.last_at + self.attempt.idle_timeout;
+        let end = self.attempt.deadline(matches!(self.watch, Watch::Events(_)));
+        let deadline = silence.min(end);
+        // One that keeps sending is found out without a look at the clock.
+        if end <= self.last_at {
+            return Some(ErrorKind::ProviderAnswerTimeout);
         }
-        false
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                let is_end = end <= silence;
+                return Some(if is_end { ErrorKind::ProviderAnswerTimeout } else { ErrorKind::ProviderStreamIdle });
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        None
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -32,7 +32,7 @@ pub(super) async fn send(
     request.push_headers(&mut head);
     let upstream = head.finish(body);
     let limit = deployment.provider.first_byte_timeout;
-    let sending = worker.pool.send(&http.origin, http.connect_timeout, &upstream, response::is_passed);
+    let sending = worker.pool.send(&http.origin, http.connect_limits, &upstream, response::is_passed);
     match tokio::time::timeout_at((started + limit).into(), sending).await {
         Ok(Ok(sent)) => {
             if sent.opened {

@@ -188,6 +188,26 @@ fn a_silent_stream_ends_at_the_idle_limit() {
 }
 
 #[test]
+fn an_answer_without_end_ends_at_its_limit() {
+    let events = (0..50).flat_map(|_| [Step::Send(chunk(DATA)), Step::Pause(Duration::from_millis(20))]);
+    let stream: Vec<_> = [Step::Send(event_head())].into_iter().chain(events).collect();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let pieces = (0..50).flat_map(|_| [Step::Send(chunk(" ")), Step::Pause(Duration::from_millis(20))]);
+    let json: Vec<_> = [Step::Send(head.to_vec())].into_iter().chain(pieces).collect();
+    for (steps, option, request, has_event) in
+        [(stream, "stream_timeout", STREAM, true), (json, "answer_timeout", r#"{"model":"m"}"#, false)]
+    {
+        let provider = Provider::script([steps]);
+        let gateway = Gateway::over(&[provider.address], &format!("{option} = \"200ms\""));
+        let reply = chat(gateway.address, request);
+        assert!(!reply.complete, "{option}");
+        assert_eq!(reply.text().contains("provider_answer_timeout"), has_event, "{option}: {}", reply.text());
+        eventually("it is counted", || gateway.metric("tollgate.errors", &["provider_answer_timeout"]) == 1.0);
+        assert_eq!(gateway.metric("tollgate.streams.broken", &[]), 1.0, "{option}");
+    }
+}
+
+#[test]
 fn a_slow_client_holds_the_provider_back() {
     // 64 MiB of events: far more than the kernel's buffers on both sides and ours hold.
     let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "y".repeat(32 * 1024));
