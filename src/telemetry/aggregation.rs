@@ -3,6 +3,8 @@
 //! Both are a list of inclusive upper bounds in recorded units (nanoseconds, bytes, tokens), so that
 //! recording is one and the same search; they differ in how the buckets are described to a receiver.
 
+use std::f64::consts::SQRT_2;
+
 use super::catalog::{Descriptor, Kind};
 
 /// Buckets of an exponential histogram, the specification's `MaxSize`.
@@ -116,12 +118,15 @@ impl Buckets {
     }
 }
 
+/// 2^0, 2^(1/4), 2^(1/2) and 2^(3/4): a table is all that is needed of a library of mathematics.
+const ROOTS: [f64; 1 << EXPONENTIAL_SCALE] = [1.0, 1.189_207_115_002_721, SQRT_2, 1.681_792_830_507_429];
+
 /// `base^index`, the exclusive lower bound of a bucket (OTLP data model, exponential histogram).
 /// Exact at powers of two.
 pub fn lower_bound(index: i32) -> f64 {
-    let steps = 1 << EXPONENTIAL_SCALE;
-    let part = f64::from(index.rem_euclid(steps)) / f64::from(steps);
-    2.0_f64.powi(index.div_euclid(steps)) * 2.0_f64.powf(part)
+    let steps = ROOTS.len() as i32;
+    let root = usize::try_from(index.rem_euclid(steps)).ok().and_then(|part| ROOTS.get(part));
+    2.0_f64.powi(index.div_euclid(steps)) * root.unwrap_or(&1.0)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds are positive; `as` saturates")]
