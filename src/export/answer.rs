@@ -254,8 +254,9 @@ impl Failure {
             http_client::Error::Closed(why) | http_client::Error::Body(why) => {
                 Self::Closed(redactor.show(why.as_bytes()))
             }
-            // Over HTTP/1.1 there are no streams; over gRPC, resets stand for codes.
-            http_client::Error::Reset(_) => Self::Closed(error.to_string()),
+            // Over HTTP/1.1 there are no streams; over gRPC, resets stand for codes. The time for an export
+            // is limited as a whole.
+            http_client::Error::Reset(_) | http_client::Error::ResponseTimeout => Self::Closed(error.to_string()),
             http_client::Error::InvalidResponse(why) => Self::NotHttp(redactor.show(why.as_bytes())),
             http_client::Error::BodyTooLarge => Self::NotOtlp("more than 64 KiB"),
         }

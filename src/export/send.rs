@@ -6,7 +6,7 @@
 use std::{
     cell::Cell,
     io::{self, Write},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -135,7 +135,7 @@ impl Receiver {
         let request = self.head.begin().finish(body.clone());
         let exchange = async {
             match self.protocol {
-                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, &request, limits).await,
+                Protocol::HttpProtobuf | Protocol::HttpJson => self.exchange(pool, &request, limits, limit).await,
                 Protocol::Grpc => self.call(pool, body, limits, limit, &sends).await,
             }
         };
@@ -193,9 +193,11 @@ impl Receiver {
         }
     }
 
-    async fn exchange(&self, pool: &Pool, request: &client::Request, limits: ConnectLimits) -> Answer {
-        match pool.send(&self.origin, limits, request, is_of_interest).await {
+    async fn exchange(&self, pool: &Pool, request: &client::Request, limits: ConnectLimits, limit: Duration) -> Answer {
+        let deadline = Instant::now() + limit;
+        match pool.send(&self.origin, limits, request, is_of_interest, deadline).await {
             Ok(sent) => self.read(sent.response).await,
+            Err(Error::ResponseTimeout) => Answer::Failed(Failure::Timeout(limit)),
             Err(error) => Answer::Failed(Failure::of(&error, &self.redactor)),
         }
     }

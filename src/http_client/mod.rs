@@ -10,6 +10,7 @@ mod names;
 mod origin;
 mod pool;
 mod tls;
+mod watchdog;
 
 pub use connect::ConnectLimits;
 pub use http1::{Keep, Request, RequestHead, ResponseBody};
@@ -17,6 +18,7 @@ pub use http2::Reply;
 pub use origin::Origin;
 pub use pool::{Pool, SWEEP_INTERVAL, Sent};
 pub use tls::TlsFiles;
+pub use watchdog::Watchdog;
 
 use tls::Tls;
 
@@ -29,6 +31,8 @@ pub enum Error {
     Connect(io::Error),
     /// No connection within the time allowed.
     ConnectTimeout,
+    /// No head of a response within the time allowed.
+    ResponseTimeout,
     /// The connection ended before a whole response head had come.
     Closed(String),
     /// The server gave up this one request of an HTTP/2 connection, with this code (RFC 9113 §7).
@@ -46,6 +50,7 @@ impl fmt::Display for Error {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::ConnectTimeout => f.write_str("cannot connect: timed out"),
+            Self::ResponseTimeout => f.write_str("no response in time"),
             Self::Closed(why) => write!(f, "connection closed before a response: {why}"),
             Self::Reset(code) => write!(f, "the server reset the stream with code {code}"),
             Self::InvalidResponse(why) => write!(f, "invalid HTTP response: {why}"),

@@ -90,7 +90,8 @@ impl Pool {
         Self { shared: Rc::new(shared) }
     }
 
-    /// Sends a request and waits for the response head, of whose headers `keep` picks some.
+    /// Sends a request and waits until `deadline` for the response head, of whose headers `keep` picks
+    /// some.
     ///
     /// It is sent once more on a fresh connection when a reused one turns out to be closed before a
     /// single byte of a response: the server closed it while we wrote. Nothing else is retried.
@@ -101,6 +102,7 @@ impl Pool {
         limits: ConnectLimits,
         request: &Request,
         keep: Keep,
+        deadline: Instant,
     ) -> Result<Sent, Error> {
         let now = Instant::now();
         while let Some(mut connection) = self.shared.take(origin.id, now) {
@@ -108,15 +110,16 @@ impl Pool {
             if !connection.is_quiet().await {
                 continue;
             }
-            match connection.exchange(request, keep).await {
+            match connection.exchange(request, keep, deadline).await {
                 Ok(answered) => return Ok(self.sent(origin, connection, answered, false)),
                 Err(failure) if failure.is_close && now.elapsed() < CLOSE_RACE_MAX => break,
                 Err(failure) => return Err(failure.error),
             }
         }
         // Rarely needed and large: not a part of every request.
-        let mut connection = Box::pin(self.open(origin, limits)).await?;
-        match connection.exchange(request, keep).await {
+        let opening = tokio::time::timeout_at(deadline.into(), self.open(origin, limits));
+        let mut connection = Box::pin(opening).await.map_err(|_| Error::ResponseTimeout)??;
+        match connection.exchange(request, keep, deadline).await {
             Ok(answered) => Ok(self.sent(origin, connection, answered, true)),
             Err(failure) => Err(failure.error),
         }
@@ -216,8 +219,16 @@ mod tests {
         };
         const LIMIT: Duration = Duration::from_secs(5);
         let client = async {
-            let mut sent =
-                pool.send(&origin, ConnectLimits { total: LIMIT, lookup: LIMIT }, &request, |_| true).await.unwrap();
+            let mut sent = pool
+                .send(
+                    &origin,
+                    ConnectLimits { total: LIMIT, lookup: LIMIT },
+                    &request,
+                    |_| true,
+                    Instant::now() + LIMIT,
+                )
+                .await
+                .unwrap();
             while poll_fn(|cx| sent.response.body.poll_data(cx)).await.is_some() {}
         };
         let (socket, ()) = tokio::join!(server, client);

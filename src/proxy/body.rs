@@ -13,7 +13,6 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
 
 use super::{attempt::Attempt, echo::EchoBody, record::Record};
 use crate::{
@@ -77,8 +76,6 @@ pub(super) struct Relay {
     /// Bytes have come that nobody has looked at the clock for.
     is_fresh: bool,
     begun: bool,
-    /// Of the provider's silence.
-    timer: Option<Pin<Box<Sleep>>>,
     state: State,
 }
 
@@ -142,6 +139,13 @@ impl Source {
         match self {
             Self::Http(body) => body.poll_data(cx),
             Self::Echo(body) => body.poll(cx).map(|data| data.map(Ok)),
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        match self {
+            Self::Http(body) => body.poll_deadline(cx, deadline),
+            Self::Echo(body) => body.poll_deadline(cx, deadline),
         }
     }
 
@@ -235,7 +239,6 @@ impl Relay {
             is_fresh: true,
             attempt,
             begun: false,
-            timer: None,
             state: State::Open,
         };
         if relay.source.is_ended() {
@@ -343,28 +346,22 @@ impl Relay {
     }
 
     /// Why nothing more is waited for, if that is so: the provider has been silent for too long, or
-    /// takes too long altogether. The timer is set once and moved only when it fires, so that an
-    /// event costs no timer.
+    /// takes too long altogether.
     fn overdue(&mut self, cx: &mut Context<'_>) -> Option<ErrorKind> {
         if std::mem::take(&mut self.is_fresh) {
             self.last_at = Instant::now();
         }
         let silence = self.last_at + self.attempt.idle_timeout;
         let end = self.attempt.deadline(matches!(self.watch, Watch::Events(_)));
-        let deadline = silence.min(end);
         // One that keeps sending is found out without a look at the clock.
         if end <= self.last_at {
             return Some(ErrorKind::ProviderAnswerTimeout);
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        while timer.as_mut().poll(cx).is_ready() {
-            if deadline <= Instant::now() {
-                let is_end = end <= silence;
-                return Some(if is_end { ErrorKind::ProviderAnswerTimeout } else { ErrorKind::ProviderStreamIdle });
-            }
-            timer.as_mut().reset(deadline.into());
+        match self.source.poll_deadline(cx, silence.min(end)) {
+            Poll::Pending => None,
+            Poll::Ready(()) if end <= silence => Some(ErrorKind::ProviderAnswerTimeout),
+            Poll::Ready(()) => Some(ErrorKind::ProviderStreamIdle),
         }
-        None
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -7,7 +7,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::{
     api::operation::Operation,
+    http_client::Watchdog,
     message::{Headers, Response},
 };
 
@@ -55,9 +56,15 @@ pub(super) struct EchoBody {
     events: std::vec::IntoIter<Bytes>,
     delay: Duration,
     pause: Option<Pin<Box<Sleep>>>,
+    watchdog: Watchdog,
 }
 
 impl EchoBody {
+    /// Ready once `deadline` has passed.
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.watchdog.poll(cx, deadline)
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(cx));
@@ -82,9 +89,10 @@ pub(super) fn answer(operation: Operation, body: &[u8], delay: Duration) -> Resp
         Operation::Chat | Operation::TextCompletion => vec![whole(operation, &asked)],
     };
     let content_type = if stream { "text/event-stream" } else { "application/json" };
+    let body = EchoBody { events: events.into_iter(), delay, pause: None, watchdog: Watchdog::default() };
     let mut headers = Headers::default();
     headers.push("content-type", content_type.as_bytes());
-    Response { status: StatusCode::OK, headers, body: EchoBody { events: events.into_iter(), delay, pause: None } }
+    Response { status: StatusCode::OK, headers, body }
 }
 
 fn events(operation: Operation, asked: &Asked) -> Vec<Bytes> {

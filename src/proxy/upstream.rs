@@ -31,20 +31,20 @@ pub(super) async fn send(
     let mut head = http.head(request.operation).begin();
     request.push_headers(&mut head);
     let upstream = head.finish(body);
-    let limit = deployment.provider.first_byte_timeout;
-    let sending = worker.pool.send(&http.origin, http.connect_limits, &upstream, response::is_passed);
-    match tokio::time::timeout_at((started + limit).into(), sending).await {
-        Ok(Ok(sent)) => {
+    let deadline = started + deployment.provider.first_byte_timeout;
+    match worker.pool.send(&http.origin, http.connect_limits, &upstream, response::is_passed, deadline).await {
+        Ok(sent) => {
             if sent.opened {
                 deployment.provider.connections_opened.add((), 1);
             }
             Ok(sent.response.map(Source::Http))
         }
-        Ok(Err(error)) => Err(unanswered(deployment, &error)),
-        Err(_) => {
-            let message = format!("the provider sent no answer within {} s (`first_byte_timeout`)", limit.as_secs());
+        Err(http_client::Error::ResponseTimeout) => {
+            let limit = deployment.provider.first_byte_timeout.as_secs();
+            let message = format!("the provider sent no answer within {limit} s (`first_byte_timeout`)");
             Err(Error::new(ErrorKind::ProviderTimeout, message))
         }
+        Err(error) => Err(unanswered(deployment, &error)),
     }
 }
 
@@ -98,6 +98,7 @@ fn unanswered(deployment: &Deployment, error: &http_client::Error) -> Error {
         http_client::Error::InvalidResponse(_) => {
             (ErrorKind::ProviderInvalidResponse, "the provider's answer is not valid HTTP")
         }
+        http_client::Error::ResponseTimeout => (ErrorKind::ProviderTimeout, "the provider sent no answer in time"),
         http_client::Error::Closed(_)
         | http_client::Error::Reset(_)
         | http_client::Error::Body(_)

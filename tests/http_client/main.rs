@@ -7,7 +7,7 @@ mod corpus;
 mod hostile;
 mod server;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, header::HOST};
@@ -20,6 +20,10 @@ use corpus::{CORPUS, Verdict};
 use server::Server;
 
 const LIMITS: ConnectLimits = ConnectLimits { total: Duration::from_secs(5), lookup: Duration::from_secs(2) };
+
+fn deadline() -> Instant {
+    Instant::now() + LIMITS.total
+}
 
 /// What a client made of a response: its status and body, or that it refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +44,7 @@ async fn ours(server: &Server) -> Outcome {
     let pool = Pool::new(TlsFiles::default());
     let head = RequestHead::post(&"/".parse().unwrap(), &origin);
     let request = head.finish(Bytes::from_static(b"{}"));
-    let Ok(sent) = pool.send(&origin, LIMITS, &request, |_| true).await else {
+    let Ok(sent) = pool.send(&origin, LIMITS, &request, |_| true, deadline()).await else {
         return Outcome::Refused;
     };
     let (status, mut body) = (sent.response.status, sent.response.body);

@@ -76,6 +76,11 @@ impl ResponseBody {
         }
     }
 
+    /// Ready once `deadline` has passed. Without a connection there is nothing left to wait for.
+    pub fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.reading.as_mut().map_or(Poll::Ready(()), |reading| reading.connection.poll_deadline(cx, deadline))
+    }
+
     /// What is known of the length that is left.
     pub fn size_hint(&self) -> SizeHint {
         match &self.reading {

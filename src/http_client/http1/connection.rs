@@ -16,7 +16,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    http_client::{Error, connect::Stream},
+    http_client::{Error, Watchdog, connect::Stream},
     message::{self, Read},
 };
 
@@ -27,6 +27,8 @@ const INFORMATIONAL_MAX: usize = 16;
 #[derive(Debug)]
 pub(in crate::http_client) struct Connection {
     stream: Stream,
+    /// Of whoever waits for something to be read.
+    watchdog: Watchdog,
     pub(in crate::http_client) opened: Instant,
 }
 
@@ -50,7 +52,7 @@ pub(in crate::http_client) struct Failure {
 
 impl Connection {
     pub(in crate::http_client) fn new(stream: Stream) -> Self {
-        Self { stream, opened: Instant::now() }
+        Self { stream, watchdog: Watchdog::default(), opened: Instant::now() }
     }
 
     /// Whether it is open and nothing was sent on it that nobody asked for.
@@ -63,11 +65,17 @@ impl Connection {
         message::poll_read(&mut self.stream, cx, take)
     }
 
-    /// Sends a request and reads the head of its response.
+    /// Ready once `deadline` has passed.
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.watchdog.poll(cx, deadline)
+    }
+
+    /// Sends a request and reads the head of its response, which has to be there by `deadline`.
     pub(in crate::http_client) async fn exchange(
         &mut self,
         request: &Request,
         keep: Keep,
+        deadline: Instant,
     ) -> Result<Answered, Failure> {
         request.begin();
         let mut writing = Writing { request, written: 0, is_flushed: false, failed: None };
@@ -88,11 +96,12 @@ impl Connection {
                     Poll::Pending => break,
                 }
             }
-            match writing.failed.take() {
+            if let Some(error) = writing.failed.take() {
                 // Nothing more will come: what there was has been read.
-                Some(error) => Poll::Ready(Err(reading.ended(Some(&error)))),
-                None => Poll::Pending,
+                return Poll::Ready(Err(reading.ended(Some(&error))));
             }
+            let is_late = self.poll_deadline(cx, deadline);
+            is_late.map(|()| Err(Failure { error: Error::ResponseTimeout, is_close: false }))
         });
         answered.await.map_err(|failure| match self.stream.refusal().error() {
             Some(error) => Failure { error, is_close: false },
