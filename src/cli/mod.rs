@@ -5,16 +5,18 @@
 
 mod check;
 mod check_otlp;
+mod completions;
 mod demo;
 mod init;
 mod key;
 mod log;
+mod man;
 mod metrics;
 mod serve;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::Environment;
 
@@ -45,6 +47,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Print every metric as a Markdown table.
     Metrics,
+    /// Print the completions of this command line for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page of this program or of a command, or write all of them to a folder.
+    Man(man::ManArgs),
 }
 
 /// Runs the command line of this process.
@@ -66,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Key(args) => key::run(&args, out, err),
         Command::Demo(args) => demo::run(&args, &environment, err),
         Command::Metrics => metrics::run(out),
+        Command::Completions(args) => completions::run(&args, Arguments::command(), out),
+        Command::Man(args) => man::run(&args, Arguments::command(), out, err),
     };
     // A reader that is gone (`tollgate metrics | head`) is no failure.
     let _gone = out.flush().is_err();
