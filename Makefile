@@ -23,7 +23,8 @@ conformance: ## List the cases that an OTLP exporter is held to, with what becam
 fuzz: ## Feed mutated responses to the readers of the HTTP client (ten minutes; FUZZ_SECONDS= to choose).
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) cargo test --locked --lib fuzz -- --nocapture
 
-check: lint doc ## What CI checks besides the tests: format, lints, dependencies, docs.
+check: lint doc ## What CI checks besides the tests: format, lints, dependencies, docs, systemd units.
+	@packaging/check-units
 
 lint:
 	cargo fmt --check
