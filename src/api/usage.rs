@@ -2,6 +2,8 @@
 //!
 //! Never fails: what cannot be read is `None`, and the caller counts it.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -166,12 +168,15 @@ pub fn from_json_end(json: &[u8]) -> Option<Usage> {
 
 const USAGE: &[u8] = b"\"usage\"";
 
+/// Built once: building takes longer than finding.
+static USAGE_FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(USAGE));
+
 /// Where the name stands for the last time.
 fn last_usage(json: &[u8]) -> Option<usize> {
     // Only forwards is searched with vectors; the end, where it nearly always is, comes first.
     const END: usize = 512;
     let start = json.len().saturating_sub(END);
-    let in_end = memmem::find_iter(json.get(start..)?, USAGE).last();
+    let in_end = USAGE_FINDER.find_iter(json.get(start..)?).last();
     // What lies across the cut is found by the second search.
     in_end.map(|at| start + at).or_else(|| memmem::rfind(json, USAGE))
 }

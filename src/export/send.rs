@@ -194,8 +194,7 @@ impl Receiver {
     }
 
     async fn exchange(&self, pool: &Pool, request: &client::Request, limits: ConnectLimits, limit: Duration) -> Answer {
-        let deadline = Instant::now() + limit;
-        match pool.send(&self.origin, limits, request, is_of_interest, deadline).await {
+        match pool.send(&self.origin, limits, request, is_of_interest, Instant::now(), limit).await {
             Ok(sent) => self.read(sent.response).await,
             Err(Error::ResponseTimeout) => Answer::Failed(Failure::Timeout(limit)),
             Err(error) => Answer::Failed(Failure::of(&error, &self.redactor)),

@@ -16,6 +16,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::{Error, Origin, Tls, names::Names};
+use crate::message::Tcp;
 
 /// How much of what lies before a server's last words is read through for them.
 const UNREAD_CHUNKS_MAX: usize = 256;
@@ -47,8 +48,8 @@ pub(super) struct Stream {
 
 #[derive(Debug)]
 enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Tcp),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 /// How long a connection may take to be there.
@@ -72,6 +73,7 @@ pub(super) async fn connect(
         let tcp = TcpStream::connect(addresses.as_slice()).await?;
         // Heads and small events must not wait for an acknowledgement (Nagle, 40 ms).
         tcp.set_nodelay(true)?;
+        let tcp = Tcp::from(tcp);
         match (&origin.server_name, tls) {
             (None, _) => Ok(Socket::Plain(tcp)),
             (Some(name), Some(tls)) => {

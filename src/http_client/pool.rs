@@ -90,8 +90,8 @@ impl Pool {
         Self { shared: Rc::new(shared) }
     }
 
-    /// Sends a request and waits until `deadline` for the response head, of whose headers `keep` picks
-    /// some.
+    /// Sends a request and waits for the response head until `limit` from `now`, when it was made; of
+    /// the headers `keep` picks some.
     ///
     /// It is sent once more on a fresh connection when a reused one turns out to be closed before a
     /// single byte of a response: the server closed it while we wrote. Nothing else is retried.
@@ -102,9 +102,10 @@ impl Pool {
         limits: ConnectLimits,
         request: &Request,
         keep: Keep,
-        deadline: Instant,
+        now: Instant,
+        limit: Duration,
     ) -> Result<Sent, Error> {
-        let now = Instant::now();
+        let deadline = now + limit;
         while let Some(mut connection) = self.shared.take(origin.id, now) {
             // One that was closed meanwhile has cost nothing: any other will do.
             if !connection.is_quiet().await {
@@ -220,13 +221,7 @@ mod tests {
         const LIMIT: Duration = Duration::from_secs(5);
         let client = async {
             let mut sent = pool
-                .send(
-                    &origin,
-                    ConnectLimits { total: LIMIT, lookup: LIMIT },
-                    &request,
-                    |_| true,
-                    Instant::now() + LIMIT,
-                )
+                .send(&origin, ConnectLimits { total: LIMIT, lookup: LIMIT }, &request, |_| true, Instant::now(), LIMIT)
                 .await
                 .unwrap();
             while poll_fn(|cx| sent.response.body.poll_data(cx)).await.is_some() {}

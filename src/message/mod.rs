@@ -11,6 +11,7 @@ mod head;
 mod headers;
 mod number;
 mod scratch;
+mod tcp;
 
 pub use arena::copy;
 pub use chunked::Chunked;
@@ -20,3 +21,4 @@ pub use head::{Head, Response};
 pub use headers::{Headers, Lines};
 pub use number::{decimal, push_number};
 pub use scratch::{Read, poll_read};
+pub use tcp::Tcp;

@@ -31,8 +31,9 @@ pub(super) async fn send(
     let mut head = http.head(request.operation).begin();
     request.push_headers(&mut head);
     let upstream = head.finish(body);
-    let deadline = started + deployment.provider.first_byte_timeout;
-    match worker.pool.send(&http.origin, http.connect_limits, &upstream, response::is_passed, deadline).await {
+    let limit = deployment.provider.first_byte_timeout;
+    let sending = worker.pool.send(&http.origin, http.connect_limits, &upstream, response::is_passed, started, limit);
+    match sending.await {
         Ok(sent) => {
             if sent.opened {
                 deployment.provider.connections_opened.add((), 1);
@@ -40,8 +41,7 @@ pub(super) async fn send(
             Ok(sent.response.map(Source::Http))
         }
         Err(http_client::Error::ResponseTimeout) => {
-            let limit = deployment.provider.first_byte_timeout.as_secs();
-            let message = format!("the provider sent no answer within {limit} s (`first_byte_timeout`)");
+            let message = format!("the provider sent no answer within {} s (`first_byte_timeout`)", limit.as_secs());
             Err(Error::new(ErrorKind::ProviderTimeout, message))
         }
         Err(error) => Err(unanswered(deployment, &error)),

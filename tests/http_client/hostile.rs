@@ -1,6 +1,10 @@
 //! What a hostile or careless server can do, and what it costs.
 
-use std::{io::Write, net::TcpStream, time::Duration};
+use std::{
+    io::Write,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tollgate::http_client::{Error, Origin, Pool, Request, RequestHead, Sent, TlsFiles};
@@ -28,7 +32,9 @@ impl Client {
     }
 
     async fn send(&self, body: Bytes) -> Result<Sent, Error> {
-        self.pool.send(&self.origin, crate::LIMITS, &self.request(body), |_| true, crate::deadline()).await
+        self.pool
+            .send(&self.origin, crate::LIMITS, &self.request(body), |_| true, Instant::now(), crate::LIMITS.total)
+            .await
     }
 
     /// The whole body, or what went wrong, and whether a connection was opened for it.
@@ -179,8 +185,11 @@ fn a_connection_that_was_closed_while_idle_costs_nothing_and_a_request_goes_out_
     run(async {
         for _ in 0..5 {
             let request = client.request(Bytes::from_static(b"{}"));
-            let sent =
-                client.pool.send(&client.origin, crate::LIMITS, &request, |_| true, crate::deadline()).await.unwrap();
+            let sent = client
+                .pool
+                .send(&client.origin, crate::LIMITS, &request, |_| true, Instant::now(), crate::LIMITS.total)
+                .await
+                .unwrap();
             let mut body = sent.response.body;
             while let Some(data) = std::future::poll_fn(|cx| body.poll_data(cx)).await {
                 data.unwrap();

@@ -21,10 +21,6 @@ use server::Server;
 
 const LIMITS: ConnectLimits = ConnectLimits { total: Duration::from_secs(5), lookup: Duration::from_secs(2) };
 
-fn deadline() -> Instant {
-    Instant::now() + LIMITS.total
-}
-
 /// What a client made of a response: its status and body, or that it refused.
 #[derive(Debug, Clone, PartialEq)]
 enum Outcome {
@@ -44,7 +40,7 @@ async fn ours(server: &Server) -> Outcome {
     let pool = Pool::new(TlsFiles::default());
     let head = RequestHead::post(&"/".parse().unwrap(), &origin);
     let request = head.finish(Bytes::from_static(b"{}"));
-    let Ok(sent) = pool.send(&origin, LIMITS, &request, |_| true, deadline()).await else {
+    let Ok(sent) = pool.send(&origin, LIMITS, &request, |_| true, Instant::now(), LIMITS.total).await else {
         return Outcome::Refused;
     };
     let (status, mut body) = (sent.response.status, sent.response.body);

@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
+
+use crate::message::Tcp;
 
 /// Up to this, pieces are joined: most answers and events are a head, or a chunk's frame, and little
 /// more, and one piece is written faster than several.
@@ -37,7 +39,7 @@ impl Output {
     pub(super) fn send(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &mut TcpStream,
+        socket: &mut Tcp,
         before: &[u8],
         data: Bytes,
         after: &'static [u8],
@@ -69,7 +71,7 @@ impl Output {
     }
 
     /// Writes what is left.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut TcpStream) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Tcp) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let before = self.before.get(self.begin..).unwrap_or_default();
             let pieces = [IoSlice::new(before), IoSlice::new(&self.data), IoSlice::new(self.after)];

@@ -17,7 +17,7 @@ use tokio::{
 use super::{head::Head, input::Input, output::Output};
 use crate::{
     api::error::Error,
-    message::{self, Framing, Read},
+    message::{self, Framing, Read, Tcp},
     proxy,
 };
 
@@ -30,7 +30,7 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// A client's connection.
 #[derive(Debug)]
 pub(in crate::server) struct Wire {
-    socket: TcpStream,
+    socket: Tcp,
     input: Input,
     output: Output,
     /// The client waits for a `100 Continue`.
@@ -49,7 +49,7 @@ pub(in crate::server) enum Start {
 
 impl Wire {
     pub(in crate::server) fn new(socket: TcpStream) -> Self {
-        Self { socket, input: Input::new(), output: Output::default(), expects: false }
+        Self { socket: socket.into(), input: Input::new(), output: Output::default(), expects: false }
     }
 
     /// Whether a part of a head has come.
