@@ -1,4 +1,5 @@
-//! Compiles `proto/` to Rust with protox, so that no `protoc` is needed on the machine.
+//! Compiles `proto/` to Rust with protox, so that no `protoc` is needed on the machine, and for static
+//! builds with musl on x86-64 the functions that copy memory.
 
 use std::{env, error::Error, path::PathBuf};
 
@@ -24,5 +25,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Comments of the .proto files are not Markdown and would trip rustdoc.
         .disable_comments(["."])
         .compile_fds(descriptors)?;
+    memory();
     Ok(())
+}
+
+/// `src/memory.c` says why.
+#[expect(clippy::disallowed_methods, reason = "a build script is told of its target by the environment")]
+fn memory() {
+    println!("cargo::rerun-if-changed=src/memory.c");
+    let target = |name: &str| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
+    if target("ENV") != "musl" || target("ARCH") != "x86_64" {
+        return;
+    }
+    cc::Build::new()
+        .file("src/memory.c")
+        .opt_level(2)
+        .flag("-ffreestanding")
+        // Neither is a loop to be taken for a call of the function that it is in.
+        .flag("-fno-builtin")
+        .flag_if_supported("-fno-tree-loop-distribute-patterns")
+        .link_lib_modifier("+whole-archive")
+        .compile("tollgate_memory");
 }
