@@ -2,7 +2,7 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test conformance fuzz check lint fmt doc bench bench-telemetry chaos static proto peers
+.PHONY: help run test conformance fuzz check lint fmt doc bench bench-telemetry chaos static test-static deb test-deb sbom proto peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,9 +48,21 @@ bench-telemetry: ## Measure recording and exporting beside the OpenTelemetry SDK
 chaos: ## Load the gateway while its receiver misbehaves, beside one that does not (two minutes; SECONDS= to choose).
 	cargo bench --locked --bench chaos
 
-static: ## Build one static binary (glibc, crt-static) and show its size.
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $$(rustc -vV | sed -n 's/^host: //p')
-	@ls -l target/$$(rustc -vV | sed -n 's/^host: //p')/release/tollgate && file target/$$(rustc -vV | sed -n 's/^host: //p')/release/tollgate
+static: ## Build one static binary and show its size (ARCH=aarch64, TOLLGATE_LIBC=gnu to choose).
+	@packaging/static $(ARCH)
+
+test-static: static ## Run the static binary in an empty chroot, with a provider over TLS and a name server.
+	@packaging/test-static
+
+deb: static ## Pack the static binary as a Debian package, with service, manual pages and completions.
+	@packaging/make-deb $(ARCH)
+
+test-deb: deb ## Install, run, upgrade, remove and purge the package in a copy of this machine.
+	@packaging/test-deb
+
+sbom: ## Write the bill of materials of the static binary (CycloneDX) to target/sbom.cdx.json.
+	@mkdir -p target
+	packaging/sbom $(or $(ARCH),$(shell uname -m))-unknown-linux-musl >target/sbom.cdx.json
 
 proto: ## Say which OTLP messages are vendored; building compiles them.
 	@cat proto/VERSION

@@ -13,6 +13,7 @@
 //! - [`telemetry`]: what is counted: the metric table, the registry of atomics, OTLP bytes, text.
 //! - [`message`]: HTTP/1.1 messages, for both sides: framing, chunks, the memory of a thread.
 //! - [`api`]: wire formats as plain functions.
+//! - `sys`: one call of the C library.
 
 pub mod admin;
 pub mod api;
@@ -24,6 +25,7 @@ pub mod http_client;
 pub mod message;
 pub mod proxy;
 pub mod server;
+mod sys;
 pub mod telemetry;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};

@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const OPERATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
 const TELEMETRY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/telemetry.md");
 
 /// The text with `content` between two marker lines.
@@ -45,6 +46,11 @@ fn the_tables_of_the_readme_are_the_code() {
 fn the_configurations_of_the_documentation_load() {
     let minimal = "[providers.p]\nkind = \"echo\"\n[models.m]\ndeployments = [{ provider = \"p\" }]\n\
                    [[keys]]\nname = \"k\"\nkey = \"${TOLLGATE_KEY}\"\n";
+    let credentials = concat!(env!("CARGO_TARGET_TMPDIR"), "/credentials");
+    fs::create_dir_all(credentials).unwrap();
+    for name in ["keys_openrouter", "keys_team-a"] {
+        fs::write(format!("{credentials}/{name}"), "tg-0123456789abcdefghij\n").unwrap();
+    }
     let environment = tollgate::config::Environment::of([
         ("OPENROUTER_API_KEY", "sk-or-1"),
         ("OPENAI_API_KEY", "sk-1"),
@@ -52,8 +58,9 @@ fn the_configurations_of_the_documentation_load() {
         ("TOLLGATE_ADMIN_TOKEN", "tg-0123456789abcdefghij"),
         ("OTLP_TOKEN", "otlp-1"),
         ("VENDOR_KEY", "vendor-1"),
+        ("CREDENTIALS_DIRECTORY", credentials),
     ]);
-    for (path, least) in [(README, 3), (TELEMETRY, 3)] {
+    for (path, least) in [(README, 3), (TELEMETRY, 3), (OPERATIONS, 1)] {
         let text = fs::read_to_string(path).unwrap();
         let blocks: Vec<&str> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
         assert!(blocks.len() >= least, "{path} has only {} configurations", blocks.len());
