@@ -35,7 +35,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     admin::Admin,
-    config::Config,
+    config::{Config, Listen},
     export::{Exporter, Report, Scrape},
     gateway::Gateway,
     server::Server,
@@ -48,7 +48,8 @@ const HURRIED_EXPORT_MAX: Duration = Duration::from_millis(500);
 /// A running gateway: the server's threads, and the exporter and the admin listener on the caller's.
 #[derive(Debug)]
 pub struct Tollgate {
-    pub address: SocketAddr,
+    /// Where clients connect, with the ports that were found.
+    pub places: Vec<Listen>,
     pub admin_address: Option<SocketAddr>,
     server: Server,
     admin: Option<admin::Running>,
@@ -68,8 +69,7 @@ impl Tollgate {
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
         let admin = Admin::bind(&config.admin)?;
-        let server = Server::start(&config.server, &gateway)
-            .map_err(|error| format!("cannot listen on {}: {error}", config.server.listen))?;
+        let server = Server::start(&config.server, &gateway)?;
         let admin = admin.map(|admin| admin.start(scrape, &config.telemetry.resource, server.readiness()));
         let (stop_export, stopped) = oneshot::channel();
         let exporter = tokio::task::spawn_local(async move {
@@ -78,7 +78,7 @@ impl Tollgate {
             exporter.run(stopped, observe).await;
         });
         Ok(Self {
-            address: server.address,
+            places: server.places.clone(),
             admin_address: admin.as_ref().map(|admin| admin.address),
             server,
             admin,

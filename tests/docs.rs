@@ -102,3 +102,45 @@ fn variables_and_options_are_documented() {
     let named: BTreeSet<String> = named.into_iter().filter(|word| !metrics.contains(&word.as_str())).collect();
     assert_eq!(named, options);
 }
+
+/// Every option of `[server]` stands in the example and in the README's table of limits, and nothing
+/// else does; those that are no limits are known by name.
+#[test]
+fn every_limit_of_the_server_is_in_the_readme() {
+    const NO_LIMITS: [&str; 6] = ["listen", "unix_mode", "threads", "trusted_proxies", "tls", "h2c"];
+    let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tollgate.example.toml")).unwrap();
+    let (_, section) = example.split_once("\n[server]\n").unwrap();
+    let (section, _) = section.split_once("\n[providers.").unwrap();
+    let (mut prefix, mut options) = (String::new(), BTreeSet::new());
+    for line in section.lines() {
+        if let Some(name) = line.strip_prefix("[server.") {
+            prefix = name.replace(']', ".");
+        }
+        if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && !key.contains(' ')
+        {
+            options.insert(format!("{prefix}{key}"));
+        }
+    }
+    let code = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/file.rs")).unwrap();
+    for (name, prefix) in [("Server", ""), ("ServerHttp2", "http2.")] {
+        let (_, fields) = code.split_once(&format!("struct {name} {{")).unwrap();
+        let (fields, _) = fields.split_once("\n}").unwrap();
+        for field in fields.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(':')) {
+            let option = format!("{prefix}{}", field.0);
+            assert!(option == "http2" || options.contains(&option), "tollgate.example.toml lacks server.{option}");
+        }
+    }
+    let readme = fs::read_to_string(README).unwrap();
+    let (_, limits) = readme.split_once("\n## Limits\n").unwrap();
+    let (limits, _) = limits.split_once("What else has a limit").unwrap();
+    let named: BTreeSet<&str> = limits
+        .lines()
+        .filter_map(|line| line.split('|').nth(3))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter(|option| *option != "server.…")
+        .collect();
+    let expected: BTreeSet<&str> =
+        options.iter().map(String::as_str).filter(|option| !NO_LIMITS.contains(option)).collect();
+    assert_eq!(named, expected);
+}

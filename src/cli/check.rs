@@ -68,7 +68,8 @@ fn settings(settings: &[Setting], out: &mut dyn Write) -> io::Result<()> {
 fn describe(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let Config { server, providers, models, keys, .. } = &loaded.config;
     writeln!(out, "{}: ok\n", loaded.file.display())?;
-    writeln!(out, "listen     {} with {} worker threads", server.listen, server.threads)?;
+    let places: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
+    writeln!(out, "listen     {} with {} worker threads", places.join(" and "), server.threads)?;
     for (place, model) in models.iter().enumerate() {
         let deployments: Vec<String> = model
             .deployments

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{FAILED, key, log, say, serve};
 use crate::{
-    config::{Config, Environment},
+    config::{Config, Environment, Listen},
     export::table::Table,
 };
 
@@ -37,13 +37,13 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    loaded.config.server.listen = args.listen;
+    loaded.config.server.listen = vec![Listen::Tcp(args.listen)];
     let telemetry = &loaded.config.telemetry;
     let is_pushed = !telemetry.destinations.is_empty();
     let mut exports = if telemetry.console { Table::console() } else { Table::demo() };
     serve::until_signal(
         &loaded.config,
-        |address| say(&welcome(&address.to_string(), &key)),
+        |places| places.iter().for_each(|place| say(&welcome(&place.to_string(), &key))),
         move |registry, report| {
             // The console exporter would show what the exports to receivers have shown.
             if report.url.is_some() || !is_pushed {

@@ -11,7 +11,7 @@ use tokio::{
 use super::{FAILED, USAGE, log, say};
 use crate::{
     Tollgate,
-    config::{Config, Environment},
+    config::{Config, Environment, Listen},
     export::{Report, table::Table},
     telemetry::Registry,
 };
@@ -48,7 +48,15 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Wri
             say(&text);
         }
     };
-    until_signal(&loaded.config, |address| tracing::info!(%address, "serving"), observe)
+    until_signal(
+        &loaded.config,
+        |places| {
+            for address in places {
+                tracing::info!(%address, "serving");
+            }
+        },
+        observe,
+    )
 }
 
 /// What the console exporter prints of an export: those to receivers are not its own.
@@ -59,7 +67,7 @@ fn shown(console: &mut Table, registry: &Registry, report: &Report) -> Option<St
 /// Runs a gateway on this thread until SIGTERM or SIGINT; a second signal cuts the drain short.
 pub(super) fn until_signal(
     config: &Config,
-    started: impl FnOnce(std::net::SocketAddr),
+    started: impl FnOnce(&[Listen]),
     observe: impl FnMut(&Registry, &Report) + 'static,
 ) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -83,7 +91,7 @@ pub(super) fn until_signal(
                 return USAGE;
             }
         };
-        started(gateway.address);
+        started(&gateway.places);
         if let Some(address) = gateway.admin_address {
             tracing::info!(%address, "admin listener");
         }

@@ -24,12 +24,64 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Server {
-    pub(super) listen: Option<Spanned<String>>,
+    pub(super) listen: Option<Spanned<OneOrMany>>,
+    pub(super) unix_mode: Option<Spanned<String>>,
     pub(super) threads: Option<Spanned<i64>>,
+    pub(super) trusted_proxies: Option<Vec<Spanned<String>>>,
+    pub(super) tls: Option<Spanned<ServerTls>>,
+    pub(super) h2c: Option<bool>,
+    pub(super) max_connections: Option<Spanned<i64>>,
+    pub(super) max_connections_per_address: Option<Spanned<i64>>,
+    pub(super) max_unauthenticated: Option<Spanned<i64>>,
+    pub(super) max_handshakes: Option<Spanned<i64>>,
+    pub(super) handshake_timeout: Option<Spanned<String>>,
+    pub(super) first_byte_timeout: Option<Spanned<String>>,
+    pub(super) head_timeout: Option<Spanned<String>>,
+    pub(super) idle_timeout: Option<Spanned<String>>,
+    pub(super) max_connection_age: Option<Spanned<String>>,
+    pub(super) max_connection_requests: Option<Spanned<i64>>,
+    pub(super) max_head_bytes: Option<Spanned<Size>>,
+    pub(super) max_headers: Option<Spanned<i64>>,
+    pub(super) max_target_bytes: Option<Spanned<Size>>,
     pub(super) body_bytes_max: Option<Spanned<Size>>,
     pub(super) body_timeout: Option<Spanned<String>>,
-    pub(super) head_timeout: Option<Spanned<String>>,
+    pub(super) min_body_rate: Option<Spanned<Size>>,
+    pub(super) write_timeout: Option<Spanned<String>>,
+    pub(super) memory_limit: Option<Spanned<Size>>,
+    pub(super) body_memory: Option<Spanned<Size>>,
+    pub(super) auth_failures_per_second: Option<Spanned<i64>>,
+    pub(super) auth_failures_burst: Option<Spanned<i64>>,
+    pub(super) max_requests: Option<Spanned<i64>>,
+    pub(super) max_requests_per_key: Option<Spanned<i64>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
+    pub(super) http2: Option<ServerHttp2>,
+}
+
+/// `[server.tls]`: PEM files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "expected { cert = \"…\", key = \"…\" }")]
+pub(super) struct ServerTls {
+    pub(super) cert: Spanned<String>,
+    pub(super) key: Spanned<String>,
+    pub(super) client_ca: Option<Spanned<String>>,
+    pub(super) client_auth: Option<Spanned<String>>,
+    pub(super) min_version: Option<Spanned<String>>,
+}
+
+/// `[server.http2]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServerHttp2 {
+    pub(super) max_streams: Option<Spanned<i64>>,
+    pub(super) max_header_list_bytes: Option<Spanned<Size>>,
+    pub(super) max_frame_bytes: Option<Spanned<Size>>,
+    pub(super) stream_window: Option<Spanned<Size>>,
+    pub(super) connection_window: Option<Spanned<Size>>,
+    pub(super) send_buffer: Option<Spanned<Size>>,
+    pub(super) idle_timeout: Option<Spanned<String>>,
+    pub(super) ping_interval: Option<Spanned<String>>,
+    pub(super) ping_timeout: Option<Spanned<String>>,
+    pub(super) stall_timeout: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -137,4 +189,12 @@ pub(super) struct Admin {
 pub(super) enum Size {
     Bytes(u64),
     Text(String),
+}
+
+/// One string, or a list of them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string such as \"127.0.0.1:4000\", or a list of them")]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
 }

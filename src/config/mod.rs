@@ -13,6 +13,7 @@ mod reference;
 mod resolve;
 mod resource;
 mod secret;
+mod server;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,13 @@ use std::{
     time::Duration,
 };
 
-pub use self::{environment::Environment, problem::ConfigError, secret::Secret, telemetry::Setting};
+pub use self::{
+    environment::Environment,
+    problem::ConfigError,
+    secret::Secret,
+    server::{ClientAuth, Http2, Listen, Network, Server, ServerTls, TlsVersion},
+    telemetry::Setting,
+};
 use self::{
     file::File,
     otel_env::OtelEnv,
@@ -53,21 +60,6 @@ pub struct Config {
     pub keys: Vec<Key>,
     pub telemetry: Telemetry,
     pub admin: Admin,
-}
-
-/// `[server]`.
-#[derive(Debug, Clone)]
-pub struct Server {
-    pub listen: SocketAddr,
-    /// Worker threads, each with a runtime, a listener and a connection pool of its own.
-    pub threads: usize,
-    pub body_bytes_max: usize,
-    /// Longest wait between two reads of a request body.
-    pub body_timeout: Duration,
-    /// Longest wait for a whole request head.
-    pub head_timeout: Duration,
-    /// How long streams may go on after SIGTERM.
-    pub drain_timeout: Duration,
 }
 
 /// `[providers.NAME]`.
@@ -270,7 +262,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new("."));
         let resolver = Resolver { environment, folder };
         let mut resolve = Resolve { problems: &mut problems, warnings: &mut warnings, resolver };
-        let server = resolve.server(&file.server);
+        let server = server::resolve(&file.server, &mut resolve);
         let providers = resolve.providers(&file.providers);
         let models = resolve.models(&file.models, &providers);
         let keys = resolve.keys(&file.keys, &models);

@@ -1,20 +1,18 @@
 //! From the file as written to the configuration as meant: every value checked, every name found.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use ring::digest;
 use toml::Spanned;
 
 use super::{
-    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, Server, file,
+    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, file,
     problem::{Problems, did_you_mean},
     reference::Resolver,
     value,
 };
 use crate::api::cost::Price;
 
-/// Most worker threads.
-const THREADS_MAX: i64 = 256;
 /// Longest model name, in bytes; a client's request may not carry a longer one either.
 const MODEL_NAME_MAX: usize = 128;
 /// Longest name of a key or provider, in bytes: they are attribute values.
@@ -36,34 +34,6 @@ pub(super) struct Resolve<'a, 'text> {
 }
 
 impl Resolve<'_, '_> {
-    pub(super) fn server(&mut self, server: &file::Server) -> Server {
-        let listen = self.parse(server.listen.as_ref(), "127.0.0.1:4000", |text| {
-            let wrong = |_| format!("{text:?} is not an address and port, such as \"127.0.0.1:4000\" or \"[::]:4000\"");
-            text.parse::<SocketAddr>().map_err(wrong)
-        });
-        let threads = match &server.threads {
-            None => 0,
-            Some(threads) if (0..=THREADS_MAX).contains(threads.get_ref()) => *threads.get_ref(),
-            Some(threads) => {
-                let message =
-                    format!("threads has to be from 0 (one per core) to {THREADS_MAX}, not {}", threads.get_ref());
-                self.problems.add(threads.span(), message);
-                0
-            }
-        };
-        Server {
-            listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4000))),
-            threads: match usize::try_from(threads) {
-                Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
-                Ok(threads) => threads,
-            },
-            body_bytes_max: self.size(server.body_bytes_max.as_ref(), 32 << 20),
-            body_timeout: self.duration(server.body_timeout.as_ref(), "15s"),
-            head_timeout: self.duration(server.head_timeout.as_ref(), "75s"),
-            drain_timeout: self.duration(server.drain_timeout.as_ref(), "120s"),
-        }
-    }
-
     pub(super) fn providers(&mut self, providers: &file::Named<file::Provider>) -> Vec<Provider> {
         providers.iter().map(|(name, provider)| self.provider(name, provider)).collect()
     }
@@ -292,7 +262,7 @@ impl Resolve<'_, '_> {
     }
 
     /// A duration that may not be zero.
-    fn duration(&mut self, text: Option<&Spanned<String>>, default: &str) -> Duration {
+    pub(super) fn duration(&mut self, text: Option<&Spanned<String>>, default: &str) -> Duration {
         let parsed = self.parse(text, default, |text| match value::duration(text)? {
             Duration::ZERO => Err("a duration of zero makes no sense here".to_owned()),
             duration => Ok(duration),
@@ -300,7 +270,17 @@ impl Resolve<'_, '_> {
         parsed.unwrap_or_default()
     }
 
-    fn size(&mut self, size: Option<&Spanned<file::Size>>, default: usize) -> usize {
+    pub(super) fn size(&mut self, size: Option<&Spanned<file::Size>>, default: usize) -> usize {
+        self.size_within(size, default, 1..=usize::MAX)
+    }
+
+    /// A size that makes sense within these bounds only.
+    pub(super) fn size_within(
+        &mut self,
+        size: Option<&Spanned<file::Size>>,
+        default: usize,
+        within: RangeInclusive<usize>,
+    ) -> usize {
         let Some(size) = size else { return default };
         let parsed = match size.get_ref() {
             file::Size::Bytes(bytes) => usize::try_from(*bytes).map_err(|error| error.to_string()),
@@ -308,10 +288,34 @@ impl Resolve<'_, '_> {
         };
         match parsed {
             Ok(0) => self.problems.add(size.span(), "a size of zero makes no sense here"),
-            Ok(bytes) => return bytes,
+            Ok(bytes) if within.contains(&bytes) => return bytes,
+            Ok(bytes) => {
+                let message = format!("{bytes} bytes are not from {} to {}", within.start(), within.end());
+                self.problems.add(size.span(), message);
+            }
             Err(message) => self.problems.add(size.span(), message),
         }
         default
+    }
+
+    /// A number of things.
+    pub(super) fn count(
+        &mut self,
+        name: &str,
+        count: Option<&Spanned<i64>>,
+        default: usize,
+        within: RangeInclusive<i64>,
+    ) -> usize {
+        let Some(count) = count else { return default };
+        match usize::try_from(*count.get_ref()) {
+            Ok(number) if within.contains(count.get_ref()) => number,
+            _ => {
+                let message =
+                    format!("{name} has to be from {} to {}, not {}", within.start(), within.end(), count.get_ref());
+                self.problems.add(count.span(), message);
+                default
+            }
+        }
     }
 
     /// Parses a value or its default; `None` after a problem.

@@ -5,13 +5,12 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    net::TcpStream,
     sync::watch,
     time::{Instant, Sleep, sleep_until},
 };
@@ -19,8 +18,10 @@ use tokio::{
 use super::{
     Phase,
     http1::{Asked, End, RequestBody, Start, Wire, respond},
+    socket::Socket,
 };
 use crate::{
+    config,
     message::Response,
     proxy::{self, Body, Worker},
 };
@@ -32,15 +33,16 @@ const LOOKS: u32 = 4;
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// Serves requests until the client leaves or the drain begins.
-pub(super) async fn serve(socket: TcpStream, worker: Rc<Worker>, mut phase: watch::Receiver<Phase>, limit: Duration) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "the client left before it was served");
-        return;
-    }
+pub(super) async fn serve(
+    socket: Socket,
+    worker: Rc<Worker>,
+    mut phase: watch::Receiver<Phase>,
+    settings: Arc<config::Server>,
+) {
     let wire = RefCell::new(Wire::new(socket));
     // Polled only while the client has no request under way: then its wake-ups mean something.
     let mut drain = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
-    let mut idle = pin!(Idle::new(limit));
+    let mut idle = pin!(Idle::new(settings.idle_timeout));
     loop {
         let start = poll_fn(|cx| {
             let mut wire = wire.borrow_mut();

@@ -1,25 +1,68 @@
-//! Listening and accepting.
+//! Listening: the sockets that clients connect to, of which every worker has its own.
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
-    pin::pin,
-    rc::Rc,
-    time::Duration,
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    task::{Context, Poll},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
+use socket2::{Domain, Protocol, Type};
 
-use super::{Phase, connection};
-use crate::{http_client::SWEEP_INTERVAL, proxy::Worker};
+use super::socket::Socket;
+use crate::config::{self, Listen};
 
 /// Connections the kernel keeps for us to accept.
 const BACKLOG: i32 = 4096;
 
-/// Binds one of several listeners on the same address.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+/// A socket that is listened on.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Everything that is listened on.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// For each worker.
+    pub(super) listeners: Vec<Vec<Listener>>,
+    /// With the ports that were found.
+    pub(super) places: Vec<Listen>,
+}
+
+/// Binds all places, once for each worker, or says which could not be bound.
+pub(super) fn bind(settings: &config::Server) -> Result<Bound, String> {
+    let workers = settings.threads.max(1);
+    let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::with_capacity(settings.listen.len())).collect();
+    let mut places = Vec::with_capacity(settings.listen.len());
+    for place in &settings.listen {
+        let bound = match place {
+            Listen::Tcp(address) => bind_tcp(*address, &mut listeners).map(Listen::Tcp),
+            Listen::Unix(path) => bind_unix(path, settings.unix_mode, &mut listeners).map(|()| place.clone()),
+        };
+        places.push(bound.map_err(|error| format!("cannot listen on {place}: {error}"))?);
+    }
+    Ok(Bound { listeners, places })
+}
+
+fn bind_tcp(mut address: SocketAddr, listeners: &mut [Vec<Listener>]) -> io::Result<SocketAddr> {
+    for of_worker in listeners {
+        let listener = tcp(address)?;
+        // With port 0 the first listener finds out the port for all.
+        address = listener.local_addr()?;
+        of_worker.push(Listener::Tcp(listener));
+    }
+    Ok(address)
+}
+
+/// One of several listeners on the same address.
+pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -28,76 +71,102 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until the shutdown, then waits for the connections that are open.
-pub(super) async fn accept(
-    listener: TcpListener,
-    worker: Rc<Worker>,
-    mut phase: watch::Receiver<Phase>,
-    head_timeout: Duration,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let instruments = std::sync::Arc::clone(&worker.gateway.load().instruments);
-    let mut connections = JoinSet::new();
-    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
-    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut pause = Duration::ZERO;
-    while *phase.borrow_and_update() == Phase::Serving {
-        tokio::select! {
-            biased;
-            changed = phase.changed() => if changed.is_err() { break },
-            Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
-            _ = sweeps.tick() => worker.pool.sweep(),
-            accepted = accept_after(&listener, pause) => match accepted {
-                Ok((socket, _)) => {
-                    pause = Duration::ZERO;
-                    instruments.accepted.add((), 1);
-                    let guard = instruments.connections.enter(());
-                    let serving = connection::serve(socket, Rc::clone(&worker), phase.clone(), head_timeout);
-                    connections.spawn_local(async move {
-                        serving.await;
-                        drop(guard);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors: the next accept fails as well, so wait for some.
-                    pause = (pause * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
-                    instruments.accept_errors.add((), 1);
-                    tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept a connection");
-                }
-            },
-        }
+/// One socket that all workers accept from.
+fn bind_unix(path: &Path, mode: u32, listeners: &mut [Vec<Listener>]) -> io::Result<()> {
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    for of_worker in listeners {
+        of_worker.push(Listener::Unix(listener.try_clone()?));
     }
-    drop(listener);
-    let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
-    loop {
-        tokio::select! {
-            ended = connections.join_next() => match ended {
-                Some(ended) => report(ended),
-                None => break Ok(()),
-            },
-            // Also when nobody is left who could say so.
-            _ = &mut closing => {
-                connections.shutdown().await;
-                break Ok(());
+    Ok(())
+}
+
+/// Removes the socket of a process that has ended. What somebody answers on stays, and so does what
+/// is no socket.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => {}
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+        Err(error) => Err(error),
+    }
+}
+
+/// The files of unix sockets, removed when the server ends.
+#[derive(Debug)]
+pub(super) struct Files(Vec<PathBuf>);
+
+impl Files {
+    pub(super) fn of(places: &[Listen]) -> Self {
+        let unix = |place: &Listen| match place {
+            Listen::Unix(path) => Some(path.clone()),
+            Listen::Tcp(_) => None,
+        };
+        Self(places.iter().filter_map(unix).collect())
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::debug!(%error, path = %path.display(), "the socket file could not be removed");
             }
         }
     }
 }
 
-async fn accept_after(
-    listener: &tokio::net::TcpListener,
-    pause: Duration,
-) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-    if !pause.is_zero() {
-        tokio::time::sleep(pause).await;
-    }
-    listener.accept().await
+/// The listeners of one worker, at work.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    all: Vec<AsyncListener>,
+    /// Where the next look begins, so that no listener starves another.
+    next: usize,
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection's task panicked; others go on");
+#[derive(Debug)]
+enum AsyncListener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Listeners {
+    /// Has to be called inside a runtime.
+    pub(super) fn new(listeners: Vec<Listener>) -> io::Result<Self> {
+        let start = |listener| match listener {
+            Listener::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(AsyncListener::Tcp),
+            Listener::Unix(listener) => tokio::net::UnixListener::from_std(listener).map(AsyncListener::Unix),
+        };
+        Ok(Self { all: listeners.into_iter().map(start).collect::<io::Result<_>>()?, next: 0 })
+    }
+
+    /// The next connection, and the address of its client if it has one.
+    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
+        for _ in 0..self.all.len() {
+            self.next = (self.next + 1) % self.all.len();
+            let accepted = match self.all.get(self.next) {
+                Some(AsyncListener::Tcp(listener)) => listener.poll_accept(cx).map_ok(|(socket, address)| {
+                    if let Err(error) = socket.set_nodelay(true) {
+                        tracing::debug!(%error, "the client left before it was served");
+                    }
+                    (socket.into(), Some(address))
+                }),
+                Some(AsyncListener::Unix(listener)) => {
+                    listener.poll_accept(cx).map_ok(|(socket, _)| (socket.into(), None))
+                }
+                None => Poll::Pending,
+            };
+            if accepted.is_ready() {
+                return accepted;
+            }
+        }
+        Poll::Pending
     }
 }

@@ -4,14 +4,16 @@
 //! (SO_REUSEPORT) and a connection pool of its own: a request never changes threads. The caller's
 //! thread is the control thread; signals and the exporter live there.
 
+mod accept;
 mod connection;
 mod http1;
 mod listener;
+mod socket;
 
 use std::{
     future::poll_fn,
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
     sync::{
@@ -30,8 +32,9 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
+use self::listener::{Bound, Files, Listener};
 use crate::{
-    config,
+    config::{self, Listen},
     gateway::Gateway,
     http_client::{Pool, TlsFiles},
     proxy,
@@ -56,33 +59,30 @@ pub(crate) enum Phase {
 /// The running server.
 #[derive(Debug)]
 pub struct Server {
-    pub address: SocketAddr,
+    /// Where it listens, with the ports that were found.
+    pub places: Vec<Listen>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
     workers: Vec<oneshot::Receiver<()>>,
+    _files: Files,
 }
 
 impl Server {
     /// Binds every listener, then starts the workers; whatever fails, fails here.
-    pub fn start(settings: &config::Server, gateway: &Arc<ArcSwap<Gateway>>) -> io::Result<Self> {
-        let mut address = settings.listen;
-        let mut listeners = Vec::with_capacity(settings.threads);
-        for _ in 0..settings.threads.max(1) {
-            let listener = listener::bind(address)?;
-            // With port 0 the first listener finds out the port for all.
-            address = listener.local_addr()?;
-            listeners.push(listener);
-        }
+    pub fn start(settings: &config::Server, gateway: &Arc<ArcSwap<Gateway>>) -> Result<Self, String> {
+        let Bound { listeners, places } = listener::bind(settings)?;
+        let files = Files::of(&places);
+        let settings = Arc::new(settings.clone());
         let ready = Arc::new(AtomicBool::new(true));
         let (phase, _) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(listeners.len());
         let (started, starts) = mpsc::channel();
-        for (number, listener) in listeners.into_iter().enumerate() {
+        for (number, listeners) in listeners.into_iter().enumerate() {
             let (done, worker) = oneshot::channel();
             let (gateway, ready, phase) = (Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
-            let (head_timeout, started) = (settings.head_timeout, started.clone());
-            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let ended = work(listener, gateway, ready, phase, head_timeout, &started);
+            let (settings, started) = (Arc::clone(&settings), started.clone());
+            let spawned = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let ended = work(listeners, gateway, ready, phase, &settings, &started);
                 if let Err(error) = ended
                     && let Err(mpsc::SendError(Err(error))) = started.send(Err(error))
                 {
@@ -90,15 +90,24 @@ impl Server {
                 }
                 // Nobody listens any more when the drain has been cut short.
                 let _unheard = done.send(());
-            })?;
+            });
+            spawned.map_err(|error| format!("cannot start a worker thread: {error}"))?;
             workers.push(worker);
         }
         drop(started);
         // Who is told that the gateway serves finds all of it there.
         for start in starts.iter().take(workers.len()) {
-            start?;
+            start.map_err(|error| format!("cannot start a worker thread: {error}"))?;
         }
-        Ok(Self { address, ready, phase, workers })
+        Ok(Self { places, ready, phase, workers, _files: files })
+    }
+
+    /// The first address that clients connect to over TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.places.iter().find_map(|place| match place {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        })
     }
 
     /// Whether requests are welcome: from the start until the shutdown.
@@ -144,11 +153,11 @@ impl Server {
 
 /// The life of one worker thread.
 fn work(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     gateway: Arc<ArcSwap<Gateway>>,
     ready: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
-    head_timeout: Duration,
+    settings: &Arc<config::Server>,
     started: &mpsc::Sender<io::Result<()>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -163,7 +172,7 @@ fn work(
     });
     // Nobody waits for it when another worker could not start.
     let _unheard = started.send(Ok(()));
-    runtime.block_on(listener::accept(listener, worker, phase, head_timeout))
+    runtime.block_on(accept::accept(listeners, worker, phase, settings))
 }
 
 #[cfg(test)]

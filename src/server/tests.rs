@@ -72,9 +72,10 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
         provider(events)
     );
     let config = Config::parse(Path::new("t.toml"), &toml, &Environment::default()).unwrap().config;
+    let settings = Arc::new(config.server.clone());
     let gateway = Gateway::new(&config, &Registry::new()).unwrap();
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));
-    let listener = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let (phase, phases) = watch::channel(Phase::Serving);
     let client = thread::spawn(move || {
@@ -98,7 +99,7 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
     });
     let ready = Arc::new(AtomicBool::new(true));
     let counted = allocation_counter::measure(|| {
-        work(listener, gateway, ready, phases, Duration::from_secs(20), &mpsc::channel().0).unwrap();
+        work(vec![Listener::Tcp(listener)], gateway, ready, phases, &settings, &mpsc::channel().0).unwrap();
     });
     client.join().unwrap();
     counted.count_total

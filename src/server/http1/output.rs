@@ -10,7 +10,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
-use crate::message::Tcp;
+use crate::server::socket::Socket;
 
 /// Up to this, pieces are joined: most answers and events are a head, or a chunk's frame, and little
 /// more, and one piece is written faster than several.
@@ -39,7 +39,7 @@ impl Output {
     pub(super) fn send(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &mut Tcp,
+        socket: &mut Socket,
         before: &[u8],
         data: Bytes,
         after: &'static [u8],
@@ -71,7 +71,7 @@ impl Output {
     }
 
     /// Writes what is left.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Tcp) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let before = self.before.get(self.begin..).unwrap_or_default();
             let pieces = [IoSlice::new(before), IoSlice::new(&self.data), IoSlice::new(self.after)];

@@ -9,16 +9,14 @@ use std::{
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWrite as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 use super::{head::Head, input::Input, output::Output};
 use crate::{
     api::error::Error,
-    message::{self, Framing, Read, Tcp},
+    message::{self, Framing, Read},
     proxy,
+    server::socket::Socket,
 };
 
 /// What is read ahead of a client that sends its next requests early.
@@ -30,7 +28,7 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// A client's connection.
 #[derive(Debug)]
 pub(in crate::server) struct Wire {
-    socket: Tcp,
+    socket: Socket,
     input: Input,
     output: Output,
     /// The client waits for a `100 Continue`.
@@ -48,8 +46,8 @@ pub(in crate::server) enum Start {
 }
 
 impl Wire {
-    pub(in crate::server) fn new(socket: TcpStream) -> Self {
-        Self { socket: socket.into(), input: Input::new(), output: Output::default(), expects: false }
+    pub(in crate::server) fn new(socket: Socket) -> Self {
+        Self { socket, input: Input::new(), output: Output::default(), expects: false }
     }
 
     /// Whether a part of a head has come.
@@ -135,7 +133,7 @@ impl Wire {
 
     /// Cuts the connection so that the client sees that it was cut.
     pub(super) fn reset(&self) {
-        if let Err(error) = self.socket.set_zero_linger() {
+        if let Err(error) = self.socket.set_to_reset() {
             tracing::debug!(%error, "a connection could not be reset");
         }
     }

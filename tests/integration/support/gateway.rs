@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use prost::Message as _;
 use tollgate::{
-    config::{Config, Environment},
+    config::{Config, Environment, Listen},
     proto::opentelemetry::proto::{
         collector::metrics::v1::ExportMetricsServiceRequest,
         common::v1::{KeyValue, any_value::Value as AnyValue},
@@ -54,11 +54,11 @@ impl Gateway {
             Ok(loaded) => loaded.config,
             Err(error) => panic!("{error}"),
         };
-        config.server.listen = "127.0.0.1:0".parse().unwrap();
+        config.server.listen = vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())];
         let registry = Registry::new();
         let gateway = tollgate::gateway::Gateway::new(&config, &registry).unwrap();
         let server = Server::start(&config.server, &Arc::new(ArcSwap::from_pointee(gateway))).unwrap();
-        Self { address: server.address, registry, _server: server }
+        Self { address: server.address().unwrap(), registry, _server: server }
     }
 
     /// One model `m` over these providers in order, each with the upstream model `up`, one key.
