@@ -88,6 +88,11 @@ impl Tollgate {
         })
     }
 
+    /// The first address that clients connect to over TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.server.address()
+    }
+
     /// Waits until a worker thread ends, which none does while serving.
     pub async fn failed(&mut self) {
         self.server.failed().await;

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -24,14 +23,6 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// The file descriptor underneath.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-
     /// Makes closing it a reset, so that the client sees that it was cut.
     pub(super) fn set_to_reset(&self) -> io::Result<()> {
         match self {

@@ -53,7 +53,7 @@ impl Gateway {
             LocalSet::new().block_on(&runtime, async {
                 match Tollgate::start(&config, |_, _| ()) {
                     Ok(tollgate) => {
-                        started.send(Ok((tollgate.address, tollgate.admin_address))).unwrap();
+                        started.send(Ok((tollgate.address().unwrap(), tollgate.admin_address))).unwrap();
                         // A sender that is dropped stops it as well.
                         let _dropped = stopped.await.is_err();
                         tollgate.shutdown(pending()).await;
