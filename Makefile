@@ -2,7 +2,7 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test conformance fuzz check lint fmt doc bench bench-telemetry chaos static test-static deb test-deb sbom proto peers
+.PHONY: help run test conformance fuzz asan check lint fmt doc bench bench-telemetry chaos static test-static deb test-deb sbom proto peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,13 @@ conformance: ## List the cases that an OTLP exporter is held to, with what becam
 	@tests/peers/install
 	@tests/conformance/list
 
-fuzz: ## Feed mutated responses to the readers of the HTTP client (ten minutes; FUZZ_SECONDS= to choose).
+fuzz: ## Feed mutated requests, responses, bodies and configurations to their readers (ten minutes; FUZZ_SECONDS= to choose).
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) cargo test --locked --lib fuzz -- --nocapture
+
+# Nightly Rust, for -Z; a folder of its own, because everything is built again.
+asan: ## Run the unit tests and a minute of fuzzing under AddressSanitizer (nightly Rust; FUZZ_SECONDS= to choose).
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) RUSTFLAGS=-Zsanitizer=address RUSTDOCFLAGS= \
+	    cargo +nightly test --locked --lib --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir $(or $(CARGO_TARGET_DIR),target)/asan -- --nocapture
 
 check: lint doc ## What CI checks besides the tests: format, lints, dependencies, docs, systemd units.
 	@packaging/check-units

@@ -20,6 +20,8 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod export;
+#[cfg(test)]
+mod fuzz;
 pub mod gateway;
 pub mod http_client;
 pub mod message;

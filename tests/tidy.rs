@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 /// Modules by layer, lowest first. A module imports from layers below its own only.
 const LAYERS: [&[&str]; 10] = [
-    &["message", "sys"],
+    &["fuzz", "message", "sys"],
     &["api", "proto"],
     &["telemetry"],
     &["http_client"],

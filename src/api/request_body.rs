@@ -307,6 +307,9 @@ impl<'de> Deserialize<'de> for OptionFields<'de> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -2,6 +2,7 @@
 
 mod environments;
 mod files;
+mod fuzz;
 
 use std::{path::Path, time::Duration};
 

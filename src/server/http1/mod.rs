@@ -3,6 +3,8 @@
 //! Owns the bytes of requests and answers. A request head that two readers could read differently
 //! is refused and ends the connection. Holds no buffer while it waits.
 
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod input;
 mod output;
