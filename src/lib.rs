@@ -30,16 +30,16 @@ pub mod server;
 mod sys;
 pub mod telemetry;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     admin::Admin,
-    config::{Config, Listen},
+    config::{Config, Listen, Source},
     export::{Exporter, Report, Scrape},
-    gateway::Gateway,
+    gateway::{Gateway, Reloaded, Reloader},
     server::Server,
     telemetry::{Registry, registry::SERIES_MAX},
 };
@@ -55,6 +55,8 @@ pub struct Tollgate {
     pub admin_address: Option<SocketAddr>,
     server: Server,
     admin: Option<admin::Running>,
+    /// `None` for a configuration that came from no file.
+    reloader: Option<Rc<Reloader>>,
     exporter: JoinHandle<()>,
     stop_export: oneshot::Sender<()>,
     drain_timeout: Duration,
@@ -66,13 +68,37 @@ impl Tollgate {
     /// Has to be called inside a `LocalSet`, on which the exporter and the admin listener run;
     /// `observe` is told of every export and what became of it.
     pub fn start(config: &Config, observe: impl FnMut(&Registry, &Report) + 'static) -> Result<Self, String> {
+        Self::start_from(config, None, observe)
+    }
+
+    /// As [`Self::start`]; what came from files is read again when they change or it is told to.
+    pub fn start_from(
+        config: &Config,
+        source: Option<&Source>,
+        observe: impl FnMut(&Registry, &Report) + 'static,
+    ) -> Result<Self, String> {
         let registry = Registry::with(SERIES_MAX, config.telemetry.aggregations.clone());
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(config, &registry)?));
+        let reloader = source.map(|source| {
+            let (source, registry) = (source.clone(), Arc::clone(&registry));
+            Rc::new(Reloader::new(source, registry, Arc::clone(&gateway), Vec::new()))
+        });
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
         let admin = Admin::bind(&config.admin)?;
         let server = Server::start(&config.server, &gateway)?;
-        let admin = admin.map(|admin| admin.start(scrape, &config.telemetry.resource, server.readiness()));
+        let parts = admin::Parts {
+            scrape,
+            resource: config.telemetry.resource.clone(),
+            ready: server.readiness(),
+            gateway: Arc::clone(&gateway),
+            reloader: reloader.clone(),
+        };
+        let admin = admin.map(|admin| admin.start(parts));
+        if let (Some(reloader), Some(interval)) = (&reloader, config.reload.watch) {
+            let reloader = Rc::clone(reloader);
+            tokio::task::spawn_local(async move { reloader.watch(interval).await });
+        }
         let (stop_export, stopped) = oneshot::channel();
         let exporter = tokio::task::spawn_local(async move {
             // A dropped sender stops it as well.
@@ -81,9 +107,10 @@ impl Tollgate {
         });
         Ok(Self {
             places: server.places.clone(),
-            admin_address: admin.as_ref().map(|admin| admin.address),
+            admin_address: admin.as_ref().and_then(|admin| admin.address),
             server,
             admin,
+            reloader,
             exporter,
             stop_export,
             drain_timeout: config.server.drain_timeout,
@@ -93,6 +120,11 @@ impl Tollgate {
     /// The first address that clients connect to over TCP.
     pub fn address(&self) -> Option<SocketAddr> {
         self.server.address()
+    }
+
+    /// Reads the configuration again, if it came from a file.
+    pub fn reload(&self) -> Option<Reloaded> {
+        self.reloader.as_ref().map(|reloader| reloader.reload())
     }
 
     /// Waits until a worker thread ends, which none does while serving.

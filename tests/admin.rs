@@ -260,7 +260,7 @@ fn an_open_address_without_a_token_is_refused() {
 fn a_port_in_use_is_an_error_of_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = config(&NO_PUSH);
-    config.admin.listen = Some(taken.local_addr().unwrap());
+    config.admin.listen = Some(taken.local_addr().unwrap().into());
     let why = Gateway::start(config).err().unwrap();
     assert!(why.contains(&taken.local_addr().unwrap().to_string()) && why.contains("in use"), "{why}");
 }

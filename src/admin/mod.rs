@@ -1,32 +1,42 @@
-//! What is not for clients: metrics to scrape and probes, on a listener of their own.
+//! What is not for clients: metrics to scrape, probes, the state and the reload, on a listener of
+//! their own.
 //!
 //! Runs on the control thread, beside the exporter, so that it costs no request anything. Owns who
-//! may connect and for how long; `routes` says what is answered. Can change nothing.
+//! may connect and for how long; `routes` says what is answered, `status` what state there is.
 
 mod routes;
+mod status;
 
 use std::{
     cell::RefCell,
     convert::Infallible,
-    io,
+    fs, io,
     net::SocketAddr,
+    path::PathBuf,
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::digest;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
-use self::routes::Routes;
-use crate::{config, export::Scrape};
+use self::{routes::Routes, status::Status};
+use crate::{
+    config::{self, Listen},
+    export::Scrape,
+    gateway::{Gateway, Reloader},
+    message,
+};
 
 /// Connections at once; more wait in the kernel.
 const CONNECTIONS_MAX: usize = 16;
@@ -46,19 +56,41 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long answers that are under way may hold up the end of the process.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 
+/// Who may use the socket in the file system: its owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
 /// The listener, bound and not serving yet.
 #[derive(Debug)]
 pub struct Admin {
-    pub address: SocketAddr,
-    listener: TcpListener,
+    listener: Listener,
     /// SHA-256 of the token.
     token: Option<digest::Digest>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, PathBuf),
+}
+
+/// What the answers are made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// What `/metrics` reads, if it is to be there.
+    pub scrape: Option<Scrape>,
+    pub resource: Vec<(String, String)>,
+    /// The answer of `/readyz`.
+    pub ready: Arc<AtomicBool>,
+    pub gateway: Arc<ArcSwap<Gateway>>,
+    /// `None`: there is nothing to be read again.
+    pub reloader: Option<Rc<Reloader>>,
 }
 
 /// The listener at work.
 #[derive(Debug)]
 pub struct Running {
-    pub address: SocketAddr,
+    /// `None` for a socket in the file system.
+    pub address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -68,36 +100,80 @@ impl Admin {
     ///
     /// Needs a runtime.
     pub fn bind(settings: &config::Admin) -> Result<Option<Self>, String> {
-        let Some(address) = settings.listen else { return Ok(None) };
-        if settings.token.is_none() && !address.ip().to_canonical().is_loopback() {
+        let Some(listen) = &settings.listen else { return Ok(None) };
+        if settings.token.is_none() && !listen.is_local() {
             return Err(format!(
-                "admin.listen is {address}, which other machines may reach: set admin.token, or listen on 127.0.0.1"
+                "admin.listen is {listen}, which other machines may reach: set admin.token, or listen on 127.0.0.1"
             ));
         }
         if settings.token.as_ref().is_some_and(|token| token.expose().trim().is_empty()) {
             return Err("admin.token is empty".to_owned());
         }
-        let cannot = |error: io::Error| format!("cannot listen on {address} (admin.listen): {error}");
-        // Unlike the public port, this one is never shared: two processes that answer in turns would
-        // make nonsense of every counter.
-        let listener = std::net::TcpListener::bind(address).map_err(cannot)?;
-        listener.set_nonblocking(true).map_err(cannot)?;
-        let listener = TcpListener::from_std(listener).map_err(cannot)?;
-        let address = listener.local_addr().map_err(cannot)?;
+        let listener =
+            Listener::bind(listen).map_err(|error| format!("cannot listen on {listen} (admin.listen): {error}"))?;
         let token = settings.token.as_ref().map(|token| routes::digest_of(token.expose().trim().as_bytes()));
-        Ok(Some(Self { address, listener, token }))
+        Ok(Some(Self { listener, token }))
     }
 
-    /// Serves until it is stopped. `scrape` is what `/metrics` reads, if it is to be there; `ready`
-    /// is the answer of `/readyz`. Needs a `LocalSet`.
-    pub fn start(self, scrape: Option<Scrape>, resource: &[(String, String)], ready: Arc<AtomicBool>) -> Running {
-        let Self { address, listener, token } = self;
+    /// Serves until it is stopped. Needs a `LocalSet`.
+    pub fn start(self, parts: Parts) -> Running {
+        let Self { listener, token } = self;
         let (stop, stopped) = watch::channel(false);
-        let routes = Rc::new(Routes { scrape: scrape.map(RefCell::new), resource: resource.into(), ready, token });
+        let address = match &listener {
+            Listener::Tcp(_, address) => Some(*address),
+            Listener::Unix(..) => None,
+        };
+        let routes = Rc::new(Routes {
+            scrape: parts.scrape.map(RefCell::new),
+            resource: parts.resource.into(),
+            status: Status::new(parts.ready, parts.gateway, parts.reloader),
+            token,
+            is_private: address.is_none(),
+        });
         let task = tokio::task::spawn_local(accept(listener, routes, stopped));
         Running { address, stop, task }
     }
 }
+
+impl Listener {
+    fn bind(listen: &Listen) -> io::Result<Self> {
+        match listen {
+            // Unlike the public port, this one is never shared: two processes that answer in turns would
+            // make nonsense of every counter.
+            Listen::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                Ok(Self::Tcp(TcpListener::from_std(listener)?, address))
+            }
+            Listen::Unix(path) => {
+                let listener = message::listen_at(path, SOCKET_MODE)?;
+                Ok(Self::Unix(UnixListener::from_std(listener)?, path.clone()))
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Connection>> {
+        Ok(match self {
+            Self::Tcp(listener, _) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self
+            && let Err(error) = fs::remove_file(&*path)
+        {
+            tracing::debug!(%error, path = %path.display(), "the socket of the admin listener was gone");
+        }
+    }
+}
+
+trait Connection: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection for S {}
 
 impl Running {
     /// Closes the listener and lets answers that are under way be read, for a moment.
@@ -110,7 +186,7 @@ impl Running {
 }
 
 /// Accepts until the stop, then waits for the connections that are open.
-async fn accept(listener: TcpListener, routes: Rc<Routes>, stopped: watch::Receiver<bool>) {
+async fn accept(listener: Listener, routes: Rc<Routes>, stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop(stopped.clone()));
     loop {
@@ -119,7 +195,7 @@ async fn accept(listener: TcpListener, routes: Rc<Routes>, stopped: watch::Recei
             () = &mut stop => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((socket, _)) => {
+                Ok(socket) => {
                     connections.spawn_local(serve(socket, Rc::clone(&routes), stopped.clone()));
                 }
                 Err(error) => {
@@ -141,7 +217,7 @@ async fn accept(listener: TcpListener, routes: Rc<Routes>, stopped: watch::Recei
 
 /// Serves one request. Whoever scrapes does so every few seconds at most, and a connection that is
 /// not kept can neither be idle nor be closed under the next request.
-async fn serve(socket: TcpStream, routes: Rc<Routes>, stopped: watch::Receiver<bool>) {
+async fn serve(socket: Box<dyn Connection>, routes: Rc<Routes>, stopped: watch::Receiver<bool>) {
     let service = service_fn(|request| {
         let answer = routes.answer(&request);
         async move { Ok::<_, Infallible>(answer) }
@@ -213,8 +289,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_named() {
-        let taken = Admin::bind(&settings("127.0.0.1:0", None)).unwrap().unwrap();
-        let address = taken.address.to_string();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
         let why = Admin::bind(&settings(&address, None)).unwrap_err();
         assert!(why.starts_with(&format!("cannot listen on {address} (admin.listen): ")), "{why}");
         assert!(why.contains("in use"), "{why}");

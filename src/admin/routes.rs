@@ -2,14 +2,7 @@
 //!
 //! Owns paths, methods, the token and the guard against pages in a browser. Reads no request body.
 
-use std::{
-    cell::RefCell,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{cell::RefCell, net::IpAddr};
 
 use bytes::Bytes;
 use http::{
@@ -20,17 +13,25 @@ use http::{
 use http_body_util::Full;
 use ring::digest;
 
-use crate::{export::Scrape, telemetry::text};
+use super::status::{self, Status};
+use crate::{export::Scrape, gateway::Reloaded, telemetry::text};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+const JSON: &str = "application/json";
+
 const INDEX: &str = "tollgate's admin listener\n\
-                     /metrics  every metric, in Prometheus' text format\n\
-                     /healthz  200 while the process runs\n\
-                     /readyz   200 until the shutdown, 503 during the drain\n";
+                     /metrics      every metric, in Prometheus' text format\n\
+                     /status.json  what runs since when, and what came of the last reload\n\
+                     /config       the configuration in force, secrets masked\n\
+                     /reload       POST: read the configuration again\n\
+                     /healthz      200 while the process runs\n\
+                     /readyz       200 until the shutdown, 503 during the drain\n";
 
 const NO_METRICS: &str = "metrics are not scraped from this gateway: set OTEL_METRICS_EXPORTER=prometheus (or \
                           otlp,prometheus to push them as well), or the same in telemetry.exporters\n";
+
+const NO_FILE: &str = "this gateway was started without a configuration file\n";
 
 /// What answers are made of.
 #[derive(Debug)]
@@ -38,9 +39,11 @@ pub(super) struct Routes {
     /// `None`: there is no `/metrics`.
     pub(super) scrape: Option<RefCell<Scrape>>,
     pub(super) resource: Box<[(String, String)]>,
-    pub(super) ready: Arc<AtomicBool>,
+    pub(super) status: Status,
     /// SHA-256 of the token.
     pub(super) token: Option<digest::Digest>,
+    /// The file system says who may connect: no name that a browser was given leads here.
+    pub(super) is_private: bool,
 }
 
 /// An answer before it has a form.
@@ -74,7 +77,7 @@ impl Routes {
             Some(token) if !matches!(path, "/healthz" | "/readyz") => authenticate(request, token)?, // 401
             // Without a token only the address protects: a page in a browser on this machine may
             // have its own name point here, but it cannot change the name that the browser sends.
-            None if host.is_some_and(|host| !is_local(&host)) => {
+            None if !self.is_private && host.is_some_and(|host| !is_local(&host)) => {
                 let text = "without admin.token, this listener answers under an IP address or localhost only\n";
                 return Err(plain(StatusCode::FORBIDDEN, text));
             }
@@ -85,21 +88,48 @@ impl Routes {
             "/healthz" => |_| plain(StatusCode::OK, "ok\n"),
             "/readyz" => Self::readiness,
             "/metrics" => Self::metrics,
+            "/status.json" => |routes| json(StatusCode::OK, &routes.status.read()),
+            "/config" => Self::config,
+            "/reload" => Self::reload,
             _ => return Err(plain(StatusCode::NOT_FOUND, "no such path on the admin listener; / lists them\n")),
         };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "the admin listener answers GET and HEAD only\n");
-            return Err(Answer { header: Some((ALLOW, "GET, HEAD")), ..refusal });
+        let (is_allowed, allow, text) = if path == "/reload" {
+            // A page in a browser could have it sent, but the browser says so.
+            if request.headers().contains_key("origin") || request.headers().contains_key("sec-fetch-site") {
+                return Err(plain(StatusCode::FORBIDDEN, "a page in a browser cannot reload the configuration\n"));
+            }
+            (*request.method() == Method::POST, "POST", "/reload takes POST only\n")
+        } else {
+            let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+            (is_read, "GET, HEAD", "the admin listener answers GET and HEAD only\n")
+        };
+        if !is_allowed {
+            return Err(Answer { header: Some((ALLOW, allow)), ..plain(StatusCode::METHOD_NOT_ALLOWED, text) });
         }
         Ok(answer(self))
     }
 
     fn readiness(&self) -> Answer {
-        if self.ready.load(Relaxed) {
+        if self.status.is_ready() {
             plain(StatusCode::OK, "ok\n")
         } else {
             plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         }
+    }
+
+    fn config(&self) -> Answer {
+        self.status
+            .config()
+            .map_or_else(|| plain(StatusCode::NOT_FOUND, NO_FILE), |config| json(StatusCode::OK, &config))
+    }
+
+    fn reload(&self) -> Answer {
+        let Some(reloaded) = self.status.reload() else { return plain(StatusCode::NOT_FOUND, NO_FILE) };
+        let status = match reloaded {
+            Reloaded::Rejected { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Reloaded::Applied { .. } | Reloaded::Unchanged => StatusCode::OK,
+        };
+        json(status, &status::outcome(&reloaded))
     }
 
     fn metrics(&self) -> Answer {
@@ -108,6 +138,10 @@ impl Routes {
         let body = text::encode(&snapshot, &self.resource).into();
         Answer { status: StatusCode::OK, content_type: text::CONTENT_TYPE, header: None, body }
     }
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
+    Answer { status, content_type: JSON, header: None, body: format!("{value:#}\n").into() }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {
@@ -166,8 +200,9 @@ mod tests {
         Routes {
             scrape: Some(RefCell::new(Scrape::new(Registry::new()))),
             resource: Box::default(),
-            ready: Arc::new(AtomicBool::new(true)),
+            status: status::tests::status(),
             token: token.map(|token| digest_of(token.as_bytes())),
+            is_private: false,
         }
     }
 
@@ -244,7 +279,8 @@ mod tests {
     fn readiness_is_the_servers() {
         let routes = routes(None);
         let host = [("host", "localhost")];
-        routes.ready.store(false, Relaxed);
+        assert_eq!(status(&routes, "GET", "/readyz", &host), 200);
+        routes.status.set_ready(false);
         assert_eq!(status(&routes, "GET", "/readyz", &host), 503);
         assert_eq!(status(&routes, "GET", "/healthz", &host), 200);
     }

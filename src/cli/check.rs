@@ -32,7 +32,7 @@ pub(super) fn run(args: &CheckArgs, environment: &Environment, out: &mut dyn Wri
     };
     // What can only be seen when everything is bound, such as a host that no certificate can name.
     if let Err(why) = crate::gateway::Gateway::new(&loaded.config, &crate::telemetry::Registry::new()) {
-        let _unwritable = writeln!(err, "{}: {why}", loaded.file.display()).is_err();
+        let _unwritable = writeln!(err, "{}: {why}", loaded.source.file.display()).is_err();
         return USAGE;
     }
     if describe(&loaded, out).is_err() {
@@ -67,7 +67,7 @@ fn settings(settings: &[Setting], out: &mut dyn Write) -> io::Result<()> {
 
 fn describe(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let Config { server, providers, models, keys, .. } = &loaded.config;
-    writeln!(out, "{}: ok\n", loaded.file.display())?;
+    writeln!(out, "{}: ok\n", loaded.source.file.display())?;
     let places: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
     writeln!(out, "listen     {} with {} worker threads", places.join(" and "), server.threads)?;
     for (place, model) in models.iter().enumerate() {

@@ -43,6 +43,7 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
     let mut exports = if telemetry.console { Table::console() } else { Table::demo() };
     serve::until_signal(
         &loaded.config,
+        None,
         |places| places.iter().for_each(|place| say(&welcome(&place.to_string(), &key))),
         move |registry, report| {
             // The console exporter would show what the exports to receivers have shown.

@@ -11,7 +11,7 @@ use tokio::{
 use super::{FAILED, USAGE, log, say};
 use crate::{
     Tollgate,
-    config::{Config, Environment, Listen},
+    config::{Config, Environment, Listen, Source},
     export::{Report, table::Table},
     telemetry::Registry,
 };
@@ -50,6 +50,7 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Wri
     };
     until_signal(
         &loaded.config,
+        Some(&loaded.source),
         |places| {
             for address in places {
                 tracing::info!(%address, "serving");
@@ -67,6 +68,7 @@ fn shown(console: &mut Table, registry: &Registry, report: &Report) -> Option<St
 /// Runs a gateway on this thread until SIGTERM or SIGINT; a second signal cuts the drain short.
 pub(super) fn until_signal(
     config: &Config,
+    source: Option<&Source>,
     started: impl FnOnce(&[Listen]),
     observe: impl FnMut(&Registry, &Report) + 'static,
 ) -> u8 {
@@ -80,11 +82,11 @@ pub(super) fn until_signal(
     let code = LocalSet::new().block_on(&runtime, async {
         // Before anything else, so that no signal meets its default.
         let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        let [Ok(mut terminate), Ok(mut interrupt), Ok(hangup)] = signals else {
+        let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
             tracing::error!("cannot listen for signals");
             return FAILED;
         };
-        let mut gateway = match Tollgate::start(config, observe) {
+        let mut gateway = match Tollgate::start_from(config, source, observe) {
             Ok(gateway) => gateway,
             Err(why) => {
                 tracing::error!("{why}");
@@ -95,12 +97,18 @@ pub(super) fn until_signal(
         if let Some(address) = gateway.admin_address {
             tracing::info!(%address, "admin listener");
         }
-        tokio::select! {
-            () = either(&mut terminate, &mut interrupt) => {}
-            () = refuse_reload(hangup) => {}
-            () = gateway.failed() => {
-                tracing::error!("a worker thread ended");
-                return FAILED;
+        loop {
+            tokio::select! {
+                () = either(&mut terminate, &mut interrupt) => break,
+                Some(()) = hangup.recv() => {
+                    if gateway.reload().is_none() {
+                        tracing::warn!("SIGHUP: there is no configuration file to be read again");
+                    }
+                }
+                () = gateway.failed() => {
+                    tracing::error!("a worker thread ended");
+                    return FAILED;
+                }
             }
         }
         tracing::info!("shutting down: requests may finish, a second signal cuts them off");
@@ -113,14 +121,6 @@ pub(super) fn until_signal(
     // A name that is still being looked up for the exporter must not hold up the end.
     runtime.shutdown_background();
     code
-}
-
-/// Answers SIGHUP, whose default would be the end of the process, for as long as it serves.
-async fn refuse_reload(mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        tracing::warn!("SIGHUP: reloading is not supported yet; restart to read the configuration again");
-    }
-    std::future::pending().await
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -1,9 +1,7 @@
 //! `[admin]`: the listener for what is not for clients.
 
-use std::net::SocketAddr;
-
 use super::{
-    Admin, file,
+    Admin, Listen, file,
     otel_env::OtelEnv,
     problem::ConfigError,
     resolve::Resolve,
@@ -24,12 +22,7 @@ pub(super) fn resolve(
     serves_metrics: bool,
     settings: &mut Settings,
 ) -> Result<Admin, ConfigError> {
-    let in_file = file.listen.as_ref().and_then(|text| {
-        resolve.parse(Some(text), "", |text| {
-            let wrong = |_| format!("{text:?} is not an address and port, such as \"127.0.0.1:{PORT}\"");
-            text.parse::<SocketAddr>().map_err(wrong)
-        })
-    });
+    let in_file = file.listen.as_ref().and_then(|text| resolve.parse(Some(text), "", str::parse::<Listen>));
     let token = file.token.as_ref().and_then(|reference| {
         let secret = resolve.secret(reference)?.secret;
         if secret.expose().len() < TOKEN_BYTES_MIN {
@@ -41,20 +34,22 @@ pub(super) fn resolve(
     });
     let from_env = if serves_metrics { env.prometheus() } else { None };
     let (listen, source) = match (from_env, in_file) {
-        (Some((address, name)), _) => (Some(address), name),
+        (Some((address, name)), _) => (Some(address.into()), name),
         (None, Some(address)) => (Some(address), "admin.listen"),
-        (None, None) if serves_metrics && file.listen.is_none() => (Some(([127, 0, 0, 1], PORT).into()), "default"),
+        (None, None) if serves_metrics && file.listen.is_none() => {
+            (Some(Listen::Tcp(([127, 0, 0, 1], PORT).into())), "default")
+        }
         (None, None) => (None, "default"),
     };
-    let is_open = |address: &SocketAddr| !address.ip().is_loopback() && token.is_none();
-    if let Some(address) = listen.filter(is_open) {
+    let is_open = |listen: &&Listen| !listen.is_local() && token.is_none();
+    if let Some(address) = listen.as_ref().filter(is_open) {
         let message = format!("{address} can be reached from other hosts: set admin.token, or listen on 127.0.0.1");
         match &file.listen {
             Some(text) if source == "admin.listen" => resolve.problems.add(text.span(), message),
             _ => return Err(ConfigError::plain(format!("{source}: {message}"))),
         }
     }
-    let value = listen.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let value = listen.as_ref().map_or_else(|| "off".to_owned(), Listen::to_string);
     env.settle(&value);
     settings.push(Setting::general("admin", value, source));
     Ok(Admin { listen, token })

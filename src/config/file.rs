@@ -19,6 +19,14 @@ pub(super) struct File {
     pub(super) keys: Vec<Spanned<Key>>,
     pub(super) telemetry: Telemetry,
     pub(super) admin: Admin,
+    pub(super) reload: Reload,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Reload {
+    pub(super) watch: Option<bool>,
+    pub(super) interval: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

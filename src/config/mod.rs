@@ -7,6 +7,7 @@ mod destination;
 mod endpoint;
 mod environment;
 mod file;
+mod listen;
 mod otel_env;
 mod problem;
 mod reference;
@@ -14,23 +15,26 @@ mod resolve;
 mod resource;
 mod secret;
 mod server;
+mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use std::{
+    cell::RefCell,
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 pub use self::{
     environment::Environment,
+    listen::Listen,
     problem::ConfigError,
     secret::Secret,
-    server::{ClientAuth, Http2, Listen, Network, Server, ServerTls, TlsVersion},
+    server::{ClientAuth, Http2, Network, Server, ServerTls, TlsVersion},
+    source::{Look, Source},
     telemetry::Setting,
 };
 use self::{
@@ -39,6 +43,7 @@ use self::{
     problem::{Problems, did_you_mean},
     reference::Resolver,
     resolve::Resolve,
+    source::Seen,
 };
 use crate::{
     api::cost::Price,
@@ -60,6 +65,14 @@ pub struct Config {
     pub keys: Vec<Key>,
     pub telemetry: Telemetry,
     pub admin: Admin,
+    pub reload: Reload,
+}
+
+/// `[reload]`: when the configuration is read again without being told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    /// From one look at the files to the next; `None`: they are not looked at.
+    pub watch: Option<Duration>,
 }
 
 /// `[providers.NAME]`.
@@ -207,7 +220,7 @@ pub struct OtlpEndpoint {
 #[derive(Debug, Clone, Default)]
 pub struct Admin {
     /// `None`: there is no admin listener.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
     /// Required as `Authorization: Bearer`, always so when the address is not loopback.
     pub token: Option<Secret>,
 }
@@ -216,8 +229,8 @@ pub struct Admin {
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// The file it came from.
-    pub file: PathBuf,
+    /// Where it came from.
+    pub source: Source,
     pub warnings: Vec<String>,
     /// The effective telemetry settings and their sources.
     pub settings: Vec<Setting>,
@@ -236,17 +249,22 @@ impl Config {
                 )
             })?,
         };
+        let seen = Seen::at(path);
         let unreadable = |error| ConfigError::plain(format!("cannot read {}: {error}", path.display()));
         let length = fs::metadata(path).map_err(unreadable)?.len();
         if length > FILE_BYTES_MAX {
             return Err(ConfigError::plain(format!("{} is larger than 4 MiB", path.display())));
         }
         let text = fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(path, &text, environment)
+        Self::resolve(path, seen, &text, environment)
     }
 
     /// Resolves the text of a file; `path` is for messages and relative paths.
     pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
+        Self::resolve(path, Seen::at(path), text, environment)
+    }
+
+    fn resolve(path: &Path, seen: Seen, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
         let mut problems = Problems::of(path, text);
         let file: File = match toml::from_str(text) {
             Ok(file) => file,
@@ -260,19 +278,26 @@ impl Config {
         };
         let mut warnings = Vec::new();
         let folder = path.parent().unwrap_or(Path::new("."));
-        let resolver = Resolver { environment, folder };
+        let resolver = Resolver { environment, folder, files: RefCell::new(vec![seen]) };
         let mut resolve = Resolve { problems: &mut problems, warnings: &mut warnings, resolver };
         let server = server::resolve(&file.server, &mut resolve);
         let providers = resolve.providers(&file.providers);
         let models = resolve.models(&file.models, &providers);
         let keys = resolve.keys(&file.keys, &models);
+        let reload = resolve.reload(&file.reload);
         let mut env = OtelEnv::new(environment);
         let mut settings = Vec::new();
         let telemetry = telemetry::resolve(&file.telemetry, &mut env, &mut resolve, &mut settings);
         let admin = admin::resolve(&file.admin, &mut env, &mut resolve, telemetry.prometheus, &mut settings)?;
+        let mut files = resolve.resolver.files.take();
+        for destination in &telemetry.destinations {
+            let own = destination.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+            files.extend(destination.certificate.iter().chain(own).map(|path| Seen::at(path)));
+        }
         warnings.append(&mut env.warnings);
-        let config = Self { server, providers, models, keys, telemetry, admin };
-        problems.unless_any(Loaded { config, file: path.to_owned(), warnings, settings })
+        let source = Source { file: path.to_owned(), environment: environment.clone(), text: text.to_owned(), files };
+        let config = Self { server, providers, models, keys, telemetry, admin, reload };
+        problems.unless_any(Loaded { config, source, warnings, settings })
     }
 
     /// The configuration of `tollgate demo`: the built-in provider, and `key` as the client key.

@@ -1,10 +1,10 @@
 //! Secrets by reference: where a credential comes from, so that the file need not hold it.
 
-use std::{fs, path::Path};
+use std::{cell::RefCell, fs, path::Path};
 
 use serde::Deserialize;
 
-use super::{Environment, Secret};
+use super::{Environment, Secret, source::Seen};
 
 /// How a secret is written in the file.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +38,8 @@ pub(super) struct Resolver<'a> {
     pub(super) environment: &'a Environment,
     /// The folder of the configuration file; relative paths start there.
     pub(super) folder: &'a Path,
+    /// The files that were read.
+    pub(super) files: RefCell<Vec<Seen>>,
 }
 
 impl Resolver<'_> {
@@ -45,12 +47,12 @@ impl Resolver<'_> {
     pub(super) fn resolve(&self, reference: &Reference) -> Result<Resolved, String> {
         let (value, is_literal) = match reference {
             Reference::Text(text) => self.text(text)?,
-            Reference::File(FileReference { file }) => (read(&self.folder.join(file))?, false),
+            Reference::File(FileReference { file }) => (self.read(&self.folder.join(file))?, false),
             Reference::Credential(CredentialReference { credential }) => {
                 let folder = self.environment.get("CREDENTIALS_DIRECTORY").ok_or(
                     "no systemd credentials: $CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it)",
                 )?;
-                (read(&Path::new(folder).join(credential))?, false)
+                (self.read(&Path::new(folder).join(credential))?, false)
             }
         };
         let value = value.trim_end_matches(['\r', '\n']);
@@ -61,6 +63,15 @@ impl Resolver<'_> {
             return Err("the secret has characters that no header can carry (control or non-ASCII)".to_owned());
         }
         Ok(Resolved { secret: Secret::new(value), is_literal })
+    }
+
+    fn read(&self, path: &Path) -> Result<String, String> {
+        self.files.borrow_mut().push(Seen::at(path));
+        let length = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.len();
+        if length > 64 * 1024 {
+            return Err(format!("{} is larger than 64 KiB, which no credential is", path.display()));
+        }
+        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     }
 
     fn text(&self, text: &str) -> Result<(String, bool), String> {
@@ -95,12 +106,4 @@ impl Resolver<'_> {
             )),
         }
     }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let length = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.len();
-    if length > 64 * 1024 {
-        return Err(format!("{} is larger than 64 KiB, which no credential is", path.display()));
-    }
-    fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

@@ -6,7 +6,7 @@ use ring::digest;
 use toml::Spanned;
 
 use super::{
-    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, file,
+    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, Reload, file,
     problem::{Problems, did_you_mean},
     reference::Resolver,
     value,
@@ -34,6 +34,11 @@ pub(super) struct Resolve<'a, 'text> {
 }
 
 impl Resolve<'_, '_> {
+    pub(super) fn reload(&mut self, reload: &file::Reload) -> Reload {
+        let interval = self.duration(reload.interval.as_ref(), "1s");
+        Reload { watch: reload.watch.unwrap_or(true).then_some(interval) }
+    }
+
     pub(super) fn providers(&mut self, providers: &file::Named<file::Provider>) -> Vec<Provider> {
         providers.iter().map(|(name, provider)| self.provider(name, provider)).collect()
     }

@@ -1,7 +1,6 @@
 //! `[server]`: where clients connect, and what one of them may take of the gateway.
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -9,12 +8,10 @@ use std::{
 
 use toml::Spanned;
 
-use super::{file, resolve::Resolve};
+use super::{Listen, file, resolve::Resolve};
 
 /// Most worker threads.
 const THREADS_MAX: i64 = 256;
-/// Longest path of a unix socket, in bytes: what `sockaddr_un` has room for, less the zero behind it.
-const UNIX_PATH_MAX: usize = 107;
 /// Largest of the numbers of things. Far beyond every use, and far from every overflow.
 const COUNT_MAX: i64 = 1 << 30;
 
@@ -74,22 +71,6 @@ pub struct Server {
     /// How long requests may go on after SIGTERM.
     pub drain_timeout: Duration,
     pub http2: Http2,
-}
-
-/// One place to listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// Addresses that begin with the same bits.
@@ -226,7 +207,7 @@ fn listen(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Vec<Listen> {
     }
     let mut listen = Vec::with_capacity(texts.len());
     for text in texts {
-        match place(text) {
+        match text.parse::<Listen>() {
             Ok(place) if listen.contains(&place) => {
                 resolve.problems.add(written.span(), format!("listen names {text:?} twice"));
             }
@@ -235,27 +216,6 @@ fn listen(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Vec<Listen> {
         }
     }
     listen
-}
-
-/// `"127.0.0.1:4000"` or `"unix:/run/tollgate/socket"`.
-fn place(text: &str) -> Result<Listen, String> {
-    let Some(path) = text.strip_prefix("unix:") else {
-        let wrong = |_| {
-            format!(
-                "{text:?} is not an address and port, such as \"127.0.0.1:4000\" or \"[::]:4000\", nor \
-                 \"unix:/path/to/socket\""
-            )
-        };
-        return text.parse().map(Listen::Tcp).map_err(wrong);
-    };
-    if !path.starts_with('/') || path.contains('\0') {
-        return Err(format!("{text:?} has no absolute path, such as \"unix:/run/tollgate/socket\""));
-    }
-    if path.len() > UNIX_PATH_MAX {
-        let length = path.len();
-        return Err(format!("the path of a unix socket has at most {UNIX_PATH_MAX} bytes; this one has {length}"));
-    }
-    Ok(Listen::Unix(path.into()))
 }
 
 /// `"0660"`.

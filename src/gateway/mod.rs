@@ -6,12 +6,14 @@
 mod deployment;
 mod key;
 mod model;
+mod reload;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 pub use deployment::{Deployment, HttpTransport, Provider, Transport};
 pub use key::{ClientKey, Keys};
 pub use model::Model;
+pub use reload::{Part, Reloaded, Reloader};
 
 use crate::{
     config::Config,
@@ -73,6 +75,11 @@ impl Gateway {
     pub fn model(&self, name: &str) -> Option<(usize, &Model)> {
         let index = *self.model_by_name.get(name)?;
         Some((index, self.models.get(index)?))
+    }
+
+    /// Every model, in the order of the configuration.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter()
     }
 
     /// The names of the models that `key` may use, in the order of the configuration.

@@ -1,6 +1,9 @@
 //! Where a connection goes: scheme, host and port, never a path.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
@@ -21,7 +24,6 @@ pub struct Origin {
 impl Origin {
     /// Prepares an origin, or says what is wrong with its host.
     pub fn new(tls: bool, host: &str, port: u16) -> Result<Self, String> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let authority = match (tls, port) {
             (true, 443) | (false, 80) => host.to_owned(),
             _ => format!("{host}:{port}"),
@@ -36,6 +38,16 @@ impl Origin {
         } else {
             None
         };
-        Ok(Self { id: NEXT.fetch_add(1, Relaxed), server_name, host, port, authority })
+        Ok(Self { id: id(tls, &host, port), server_name, host, port, authority })
     }
+}
+
+/// The number of an origin, the same for the same one: a connection can be used by whoever comes to be
+/// there after the configuration was read again.
+fn id(tls: bool, host: &str, port: u16) -> usize {
+    type Known = Mutex<HashMap<(bool, String, u16), usize>>;
+    static KNOWN: LazyLock<Known> = LazyLock::new(Known::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = known.len();
+    *known.entry((tls, host.to_owned(), port)).or_insert(next)
 }

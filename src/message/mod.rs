@@ -12,6 +12,7 @@ mod headers;
 mod number;
 mod scratch;
 mod tcp;
+mod unix;
 
 pub use arena::copy;
 pub use chunked::Chunked;
@@ -22,3 +23,4 @@ pub use headers::{Headers, Lines};
 pub use number::{decimal, push_number};
 pub use scratch::{Read, poll_read};
 pub use tcp::Tcp;
+pub use unix::listen_at;

@@ -3,10 +3,7 @@
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
-    os::unix::{
-        fs::{FileTypeExt as _, PermissionsExt as _},
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     task::{Context, Poll},
 };
@@ -14,7 +11,10 @@ use std::{
 use socket2::{Domain, Protocol, Type};
 
 use super::socket::Socket;
-use crate::config::{self, Listen};
+use crate::{
+    config::{self, Listen},
+    message,
+};
 
 /// Connections the kernel keeps for us to accept.
 const BACKLOG: i32 = 4096;
@@ -73,30 +73,11 @@ pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// One socket that all workers accept from.
 fn bind_unix(path: &Path, mode: u32, listeners: &mut [Vec<Listener>]) -> io::Result<()> {
-    remove_stale(path)?;
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    listener.set_nonblocking(true)?;
+    let listener = message::listen_at(path, mode)?;
     for of_worker in listeners {
         of_worker.push(Listener::Unix(listener.try_clone()?));
     }
     Ok(())
-}
-
-/// Removes the socket of a process that has ended. What somebody answers on stays, and so does what
-/// is no socket.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(file) if file.file_type().is_socket() => {}
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
-        Err(error) => Err(error),
-    }
 }
 
 /// The files of unix sockets, removed when the server ends.

@@ -201,6 +201,7 @@ catalog! {
     CONNECTIONS_ACCEPTED: Gateway, "tollgate.connections.accepted", Kind::Counter, "{connection}", WHOLE, [], "Client connections accepted.";
     ACCEPT_ERRORS: Gateway, "tollgate.connections.accept_errors", Kind::Counter, "{error}", WHOLE, [], "Failures to accept a connection, such as too few file descriptors.";
     UPSTREAM_CONNECTIONS: Gateway, "tollgate.upstream.connections.opened", Kind::Counter, "{connection}", WHOLE, ["tollgate.provider"], "Connections opened to a provider.";
+    CONFIG_RELOADS: Gateway, "tollgate.config.reloads", Kind::Counter, "{reload}", WHOLE, ["tollgate.outcome"], "Configurations read while running, by what came of it.";
     BUILD_INFO: Gateway, "tollgate.build.info", Kind::Gauge, "{build}", WHOLE, ["service.version"], "Always 1; the version is an attribute.";
 
     SDK_EXPORTED: Exporter, "otel.sdk.exporter.metric_data_point.exported", Kind::Counter, "{data_point}", WHOLE, ["otel.component.name", "otel.component.type", "server.address", "server.port", "error.type"], "Points whose export ended, by how; counted once per export, not per retry.";

@@ -153,6 +153,11 @@ impl Cell {
     }
 
     #[inline]
+    /// A sum or a gauge as it is now.
+    pub(super) fn value(&self) -> u64 {
+        self.read(0)
+    }
+
     fn share(&self) -> &[Line] {
         let start = (thread_number() & self.share_mask) * self.lines_per_share;
         self.lines.get(start..start + self.lines_per_share).unwrap_or_default()

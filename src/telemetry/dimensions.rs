@@ -49,6 +49,15 @@ attribute_enum! {
 }
 
 attribute_enum! {
+    /// What came of reading the configuration again.
+    pub enum Reload: "tollgate.outcome" {
+        Applied = "applied",
+        Unchanged = "unchanged",
+        Rejected = "rejected",
+    }
+}
+
+attribute_enum! {
     /// CPU modes of the process conventions.
     pub enum CpuMode: "cpu.mode" {
         User = "user",

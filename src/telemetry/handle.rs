@@ -47,6 +47,11 @@ impl<D: Dimension> UpDownCounter<D> {
         ActiveGuard { family: Arc::clone(&self.family), index }
     }
 
+    /// How many there are.
+    pub fn value(&self, of: D) -> i64 {
+        self.family.cell(of.index()).value().cast_signed()
+    }
+
     /// Sets an observed value; such a series is never entered.
     pub fn observe(&self, of: D, value: i64) {
         self.family.cell(of.index()).set(value.cast_unsigned());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{
     attribute::Attribute,
     catalog as metric,
-    dimensions::{AuthDecision, CancelPhase, Ending, Method, Outcome, Plain, Target, TokenType},
+    dimensions::{AuthDecision, CancelPhase, Ending, Method, Outcome, Plain, Reload, Target, TokenType},
     handle::{Counter, Gauge, Histogram, UpDownCounter},
     registry::Registry,
 };
@@ -27,6 +27,7 @@ pub struct ServerInstruments {
     pub connections: UpDownCounter,
     pub accepted: Counter,
     pub accept_errors: Counter,
+    pub reloads: Counter<Reload>,
     /// Held, for a series ends with its last handle.
     _build_info: Gauge,
 }
@@ -49,10 +50,12 @@ impl ServerInstruments {
             connections: registry.up_down_counter(&metric::CONNECTIONS_ACTIVE, &[]),
             accepted: registry.counter(&metric::CONNECTIONS_ACCEPTED, &[]),
             accept_errors: registry.counter(&metric::ACCEPT_ERRORS, &[]),
+            reloads: registry.counter(&metric::CONFIG_RELOADS, &[]),
             _build_info: build_info,
         };
         ErrorKind::ALL.iter().for_each(|kind| server.errors.create(*kind));
         CancelPhase::ALL.iter().for_each(|phase| server.cancelled.create(*phase));
+        Reload::ALL.iter().for_each(|outcome| server.reloads.create(*outcome));
         AuthDecision::ALL.iter().for_each(|decision| server.auth.create(*decision));
         server.active.create((Method::Post, Plain));
         server.connections.create(());

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 #![expect(unreachable_pub, reason = "test modules share by `pub`; nothing leaves this binary")]
 
+mod reload;
 mod support;
 mod tls;
 
@@ -80,7 +81,7 @@ fn sighup_ends_nothing() {
     let mut tollgate = Tollgate::start("hangup", &["serve"], &echo("0ms"), &[("TOLLGATE_KEY", KEY)]);
     let address = tollgate.address();
     tollgate.signal("HUP");
-    tollgate.line_with("reloading is not supported yet");
+    tollgate.line_with("the configuration has not changed");
     let mut first = [0; 15];
     stream(address, 3).read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");

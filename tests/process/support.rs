@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -31,10 +32,26 @@ impl Drop for Tollgate {
 impl Tollgate {
     /// Starts it in a folder of its own, without any configuration from the environment.
     pub fn start(name: &str, arguments: &[&str], toml: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_with(name, arguments, toml, environment, &[])
+    }
+
+    /// As [`Self::start`], with secrets in files beside the configuration.
+    pub fn start_with(
+        name: &str,
+        arguments: &[&str],
+        toml: &str,
+        environment: &[(&str, &str)],
+        secrets: &[(&str, &str)],
+    ) -> Self {
         let folder = std::env::temp_dir().join(format!("tollgate-process-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         if !toml.is_empty() {
             fs::write(folder.join("tollgate.toml"), toml).unwrap();
+        }
+        for (name, secret) in secrets {
+            let path = folder.join(name);
+            fs::write(&path, secret).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
         }
         let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(arguments)

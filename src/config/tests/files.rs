@@ -5,7 +5,7 @@
 pub(super) const CASES: &[(&str, &str)] = &[
     ("[server\n", "t.toml:1:8: unclosed table, expected `]`"),
     ("[server]\nlisten = 127.0.0.1\n", "t.toml:2:15: invalid float, expected nothing"),
-    ("[sever]\n", "t.toml:1:2: unknown key `sever`, expected one of `server`, `providers`, `models`, `keys`, `telemetry`, `admin`; did you mean `server`?"),
+    ("[sever]\n", "t.toml:1:2: unknown key `sever`, expected one of `server`, `providers`, `models`, `keys`, `telemetry`, `admin`, `reload`; did you mean `server`?"),
     ("[server]\nthread = 2\n", "t.toml:2:1: unknown key `thread`, expected one of `listen`, `unix_mode`, `threads`, `trusted_proxies`, `tls`, `h2c`, `max_connections`, `max_connections_per_address`, `max_unauthenticated`, `max_handshakes`, `handshake_timeout`, `first_byte_timeout`, `head_timeout`, `idle_timeout`, `max_connection_age`, `max_connection_requests`, `max_head_bytes`, `max_headers`, `max_target_bytes`, `body_bytes_max`, `body_timeout`, `min_body_rate`, `write_timeout`, `memory_limit`, `body_memory`, `auth_failures_per_second`, `auth_failures_burst`, `max_requests`, `max_requests_per_key`, `drain_timeout`, `http2`; did you mean `threads`?"),
     ("[server]\nlisten = \"nowhere\"\n", "t.toml:2:10: \"nowhere\" is not an address and port, such as \"127.0.0.1:4000\" or \"[::]:4000\", nor \"unix:/path/to/socket\""),
     ("[server]\nlisten = \":4000\"\n", "t.toml:2:10: \":4000\" is not an address and port, such as \"127.0.0.1:4000\" or \"[::]:4000\", nor \"unix:/path/to/socket\""),
@@ -133,7 +133,7 @@ pub(super) const CASES: &[(&str, &str)] = &[
     ("[[telemetry.export]]\nname = \"g\"\nendpoint = \"http://g/x\"\ntemporality = \"no\"\n", "t.toml:4:15: \"no\" is not known: expected \"cumulative\", \"delta\" or \"lowmemory\""),
     ("[[telemetry.export]]\nname = \"g\"\nendpoint = \"http://g/x\"\nheaders = { host = \"canary\" }\n", "t.toml:4:13: \"host\" is not a header that may be set here"),
     ("[[telemetry.export]]\nname = \"g\"\nendpoint = \"http://g/x\"\nresource = { a = \"b\" }\n", "t.toml:4:1: unknown key `resource`, expected one of `name`, `endpoint`, `protocol`, `headers`, `compression`, `certificate`, `client_certificate`, `client_key`, `temporality`, `timeout`, `interval`, `export_timeout`"),
-    ("[admin]\nlisten = \"localhost\"\n", "t.toml:2:10: \"localhost\" is not an address and port, such as \"127.0.0.1:9464\""),
+    ("[admin]\nlisten = \"localhost\"\n", "t.toml:2:10: \"localhost\" is not an address and port, such as \"127.0.0.1:4000\" or \"[::]:4000\", nor \"unix:/path/to/socket\""),
     ("[admin]\nlisten = \"0.0.0.0:9464\"\n", "t.toml:2:10: 0.0.0.0:9464 can be reached from other hosts: set admin.token, or listen on 127.0.0.1"),
     ("[admin]\ntoken = \"canary\"\n", "t.toml:2:9: the token has to have at least 16 bytes; `tollgate key new` makes one"),
     ("[admin]\ntoken = \"${NOPE}\"\n", "t.toml:2:9: the environment variable NOPE is not set: export it, or put it into the unit's EnvironmentFile"),

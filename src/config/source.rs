@@ -1,0 +1,205 @@
+//! What a configuration was read from: to be read again, watched, compared and shown.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use ring::digest;
+use toml::Value;
+
+use super::{Config, ConfigError, Environment, Loaded};
+
+/// Sections whose options are read once, at the start.
+const FIXED: [&str; 5] = ["server", "admin", "telemetry", "log", "reload"];
+
+/// Options in them that are looked at for every request all the same.
+const LIVE: [&str; 2] = ["server.body_bytes_max", "server.body_timeout"];
+
+/// Names of values that are secrets, or from which one could be found.
+const SECRET: [&str; 5] = ["api_key", "key", "sha256", "token", "headers"];
+
+/// The text of a configuration and the files that it was made of.
+#[derive(Clone)]
+pub struct Source {
+    /// The configuration file.
+    pub file: PathBuf,
+    pub(super) environment: Environment,
+    pub(super) text: String,
+    /// Everything that was read, the configuration file first.
+    pub(super) files: Vec<Seen>,
+}
+
+/// The files as they were at some moment, as far as that shows without reading them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look(Vec<Option<Traits>>);
+
+/// What changes when a file does: device, inode, size, times, mode.
+type Traits = [u64; 6];
+
+/// A file, and what it was just before it was read: what happens afterwards shows.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    path: PathBuf,
+    traits: Option<Traits>,
+}
+
+impl Seen {
+    /// Looks at a file, through symbolic links: who swaps a link swaps the file.
+    pub(super) fn at(path: &Path) -> Self {
+        let traits = fs::metadata(path).ok().map(|found| {
+            let [modified, changed] =
+                [(found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec())].map(|(seconds, nanos)| {
+                    // Only compared: how it wraps does not matter.
+                    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos).cast_unsigned()
+                });
+            [found.dev(), found.ino(), found.size(), modified, changed, u64::from(found.mode())]
+        });
+        Self { path: path.to_owned(), traits }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Text and environment may hold secrets.
+        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Reads and resolves the same file once more.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        Config::load(Some(&self.file), &self.environment)
+    }
+
+    /// The files as they were when they were read.
+    pub fn seen(&self) -> Look {
+        Look(self.files.iter().map(|seen| seen.traits).collect())
+    }
+
+    /// The files as they are.
+    pub fn look(&self) -> Look {
+        Look(self.files.iter().map(|seen| Seen::at(&seen.path).traits).collect())
+    }
+
+    /// SHA-256 over the contents of all files. Those that cannot be read count as such.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut all = digest::Context::new(&digest::SHA256);
+        for file in &self.files {
+            let content = fs::read(&file.path).ok();
+            all.update(digest::digest(&digest::SHA256, content.as_deref().unwrap_or_default()).as_ref());
+            all.update(&[u8::from(content.is_some())]);
+        }
+        all.finish().as_ref().try_into().unwrap_or_default()
+    }
+
+    /// The options that differ from those in `started` and take effect at the next start only.
+    pub fn waiting_for_a_restart(&self, started: &Self) -> Vec<String> {
+        let [then, now] = [&started.text, &self.text].map(|text| {
+            let mut options = BTreeMap::new();
+            let table = table(text);
+            for name in FIXED {
+                if let Some(section) = table.get(name) {
+                    flatten(name, section, &mut options);
+                }
+            }
+            options
+        });
+        let differs = |name: &&String| then.get(*name) != now.get(*name) && !LIVE.contains(&name.as_str());
+        let mut names: Vec<String> = then.keys().chain(now.keys()).filter(differs).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The file as JSON, with every secret masked.
+    pub fn masked(&self) -> serde_json::Value {
+        let mut table = Value::Table(table(&self.text));
+        mask(&mut table);
+        serde_json::to_value(&table).unwrap_or_default()
+    }
+}
+
+fn table(text: &str) -> toml::Table {
+    // It was read before, or there would be no source.
+    text.parse().unwrap_or_default()
+}
+
+fn flatten(name: &str, value: &Value, to: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Table(table) => table.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, to)),
+        value => {
+            to.insert(name.to_owned(), value.clone());
+        }
+    }
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        Value::Table(table) => {
+            for (name, value) in table {
+                if SECRET.contains(&name.as_str()) && !is_reference(value) {
+                    *value = Value::String("***".into());
+                } else {
+                    mask(value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a value only says where a secret is. A text with anything around its `${NAME}` may not.
+fn is_reference(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let variable = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+            text.starts_with("os.environ/") || variable.is_some_and(|name| !name.contains([':', '$', '}']))
+        }
+        Value::Table(table) => table.keys().all(|key| key == "file" || key == "credential") && !table.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source { file: "t.toml".into(), environment: Environment::default(), text: text.into(), files: Vec::new() }
+    }
+
+    #[test]
+    fn options_that_wait_for_a_restart_are_named() {
+        let started =
+            source("[server]\nlisten = \"127.0.0.1:1\"\nbody_timeout = \"1s\"\n[telemetry]\ninterval = \"1s\"\n");
+        assert_eq!(started.waiting_for_a_restart(&started), [""; 0]);
+        let now = source(
+            "[server]\nlisten = \"127.0.0.1:2\"\nbody_timeout = \"2s\"\nthreads = 2\n[models.m]\ndeployments = []\n\
+             [admin]\nlisten = \"127.0.0.1:3\"\n",
+        );
+        assert_eq!(
+            now.waiting_for_a_restart(&started),
+            ["admin.listen", "server.listen", "server.threads", "telemetry.interval"]
+        );
+    }
+
+    #[test]
+    fn secrets_are_masked_and_references_are_not() {
+        let shown = source(
+            "[admin]\ntoken = \"canary-1\"\n[providers.a]\nbase_url = \"http://h\"\napi_key = \"pre-${A}canary-2\"\n\
+             [providers.b]\napi_key = { file = \"/run/b\" }\n[providers.c]\napi_key = \"${NAME}\"\n[providers.d]\n\
+             api_key = \"${NAME:-canary-3}\"\n[[keys]]\nname = \"k\"\nkey = \"canary-4\"\n[[keys]]\nname = \"l\"\nsha256 = \"canary-5\"\n\
+             [telemetry]\nheaders = { x = \"canary-6\" }\n[[telemetry.export]]\nheaders = \"a=canary-7\"\n",
+        )
+        .masked();
+        assert!(!shown.to_string().contains("canary"), "{shown}");
+        assert_eq!(shown["providers"]["b"]["api_key"]["file"], "/run/b");
+        assert_eq!(shown["providers"]["c"]["api_key"], "${NAME}");
+        assert_eq!(shown["providers"]["a"]["base_url"], "http://h");
+        assert_eq!(shown["keys"][0]["name"], "k");
+    }
+}

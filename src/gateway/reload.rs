@@ -1,0 +1,178 @@
+//! A new configuration in place of the old one, while requests go on.
+//!
+//! Everything is read and resolved first; only what works as a whole is put in place, with one store.
+//! Whatever is wrong leaves the old one as it is. Requests under way keep the gateway that they began
+//! with, connections to providers stay open, and so do the series of all that is in both.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+
+use super::Gateway;
+use crate::{
+    config::{Loaded, Look, Source},
+    telemetry::{Registry, dimensions::Reload},
+};
+
+/// What came of looking at the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It is in force; what the operator should know.
+    Applied { warnings: Vec<String> },
+    /// Nothing is different.
+    Unchanged,
+    /// The old one stays, for this reason.
+    Rejected { why: String },
+}
+
+/// What else is read again with the configuration, such as certificates: whether there was anything
+/// new, or why it cannot be used. Nothing may be in force before `commit`.
+pub trait Part: fmt::Debug {
+    /// Reads it and keeps it ready.
+    fn prepare(&self, loaded: &Loaded) -> Result<bool, String>;
+    /// Puts in force what was prepared last.
+    fn commit(&self);
+}
+
+/// Reads the configuration again when told to. Lives on the control thread.
+#[derive(Debug)]
+pub struct Reloader {
+    started: Source,
+    /// What is in force.
+    running: RefCell<(Source, [u8; 32])>,
+    registry: Arc<Registry>,
+    gateway: Arc<ArcSwap<Gateway>>,
+    parts: Vec<Box<dyn Part>>,
+    last: RefCell<Option<(SystemTime, Reloaded)>>,
+    applied: Cell<SystemTime>,
+}
+
+impl Reloader {
+    /// For a gateway that runs on what came from `source`.
+    pub fn new(
+        source: Source,
+        registry: Arc<Registry>,
+        gateway: Arc<ArcSwap<Gateway>>,
+        parts: Vec<Box<dyn Part>>,
+    ) -> Self {
+        let digest = source.digest();
+        Self {
+            started: source.clone(),
+            running: RefCell::new((source, digest)),
+            registry,
+            gateway,
+            parts,
+            last: RefCell::default(),
+            applied: Cell::new(SystemTime::now()),
+        }
+    }
+
+    /// Reads everything again and puts it in force if it works; counts and logs what came of it.
+    pub fn reload(&self) -> Reloaded {
+        let reloaded = self.attempt();
+        let outcome = match &reloaded {
+            Reloaded::Applied { warnings } => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                tracing::info!(file = %self.started.file.display(), "the new configuration is in force");
+                self.applied.set(SystemTime::now());
+                Reload::Applied
+            }
+            Reloaded::Unchanged => {
+                tracing::info!(file = %self.started.file.display(), "the configuration has not changed");
+                Reload::Unchanged
+            }
+            Reloaded::Rejected { why } => {
+                tracing::error!("the configuration cannot be used, the old one stays in force: {why}");
+                Reload::Rejected
+            }
+        };
+        self.gateway.load().instruments.reloads.add(outcome, 1);
+        *self.last.borrow_mut() = Some((SystemTime::now(), reloaded.clone()));
+        reloaded
+    }
+
+    fn attempt(&self) -> Reloaded {
+        let rejected = |why: String| Reloaded::Rejected { why };
+        let loaded = match self.started.load() {
+            Ok(loaded) => loaded,
+            Err(error) => return rejected(error.to_string()),
+        };
+        let digest = loaded.source.digest();
+        let mut has_changed = digest != self.running.borrow().1;
+        for part in &self.parts {
+            match part.prepare(&loaded) {
+                Ok(is_new) => has_changed |= is_new,
+                Err(why) => return rejected(why),
+            }
+        }
+        if !has_changed {
+            return Reloaded::Unchanged;
+        }
+        let gateway = match Gateway::new(&loaded.config, &self.registry) {
+            Ok(gateway) => gateway,
+            Err(why) => return rejected(format!("{}: {why}", loaded.source.file.display())),
+        };
+        self.parts.iter().for_each(|part| part.commit());
+        self.gateway.store(Arc::new(gateway));
+        let Loaded { source, mut warnings, .. } = loaded;
+        let waiting = source.waiting_for_a_restart(&self.started);
+        if !waiting.is_empty() {
+            warnings.push(format!("these options take effect at the next start: {}", waiting.join(", ")));
+        }
+        *self.running.borrow_mut() = (source, digest);
+        Reloaded::Applied { warnings }
+    }
+
+    /// What is in force.
+    pub fn source(&self) -> Source {
+        self.running.borrow().0.clone()
+    }
+
+    /// The options in force that are not those of the file, for they were read at the start.
+    pub fn waiting_for_a_restart(&self) -> Vec<String> {
+        self.running.borrow().0.waiting_for_a_restart(&self.started)
+    }
+
+    /// When the configuration in force was put there.
+    pub fn applied(&self) -> SystemTime {
+        self.applied.get()
+    }
+
+    /// What came of the last reload, if there was one.
+    pub fn last(&self) -> Option<(SystemTime, Reloaded)> {
+        self.last.borrow().clone()
+    }
+
+    fn look(&self) -> Look {
+        self.running.borrow().0.look()
+    }
+
+    /// Reloads when a file has changed and stayed as it is for a whole interval: who writes in pieces is
+    /// not read in the middle. `reloaded` is told what came of it.
+    pub async fn watch(&self, interval: Duration) {
+        let mut seen = self.running.borrow().0.seen();
+        let mut changed = None;
+        loop {
+            tokio::time::sleep(interval).await;
+            let look = self.look();
+            if look == seen {
+                changed = None;
+            } else if changed.as_ref() == Some(&look) {
+                changed = None;
+                let outcome = self.reload();
+                // Other files may be a part of it from now on.
+                let is_applied = matches!(outcome, Reloaded::Applied { .. });
+                seen = if is_applied { self.running.borrow().0.seen() } else { look };
+            } else {
+                changed = Some(look);
+            }
+        }
+    }
+}
