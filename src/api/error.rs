@@ -11,8 +11,12 @@ use std::borrow::Cow;
 pub enum ErrorKind {
     InvalidHead,
     HeadTooLarge,
+    TargetTooLong,
+    HeadTimeout,
+    ExpectationFailed,
     UnknownRoute,
     MethodNotAllowed,
+    MethodRefused,
     MissingKey,
     InvalidKey,
     ConflictingKeys,
@@ -58,7 +62,7 @@ impl ErrorKind {
     /// Every kind, in index order.
     #[rustfmt::skip]
     pub const ALL: &'static [Self] = &[
-        Self::InvalidHead, Self::HeadTooLarge, Self::UnknownRoute, Self::MethodNotAllowed, Self::MissingKey,
+        Self::InvalidHead, Self::HeadTooLarge, Self::TargetTooLong, Self::HeadTimeout, Self::ExpectationFailed, Self::UnknownRoute, Self::MethodNotAllowed, Self::MethodRefused, Self::MissingKey,
         Self::InvalidKey, Self::ConflictingKeys, Self::UnsupportedEncoding, Self::BodyTooLarge, Self::BodyTimeout,
         Self::BodyIncomplete, Self::InvalidJson, Self::DuplicateField, Self::InvalidField, Self::UnknownModel,
         Self::ClientCancelled, Self::ModelNotAllowed, Self::ProviderUnreachable, Self::ProviderTimeout,
@@ -72,9 +76,13 @@ impl ErrorKind {
     pub const fn face(self) -> Face {
         match self {
             Self::InvalidHead => face(400, "invalid_request_head", false, "client_invalid_head", "the request head breaks a rule of HTTP (syntax, Host, target form, framing)"),
-            Self::HeadTooLarge => face(431, "request_head_too_large", false, "client_head_too_large", "the request head is over 32 KiB or has over 100 header lines"),
+            Self::HeadTooLarge => face(431, "request_head_too_large", false, "client_head_too_large", "the request head is over `server.max_head_bytes` or has over `server.max_headers` lines"),
+            Self::TargetTooLong => face(414, "request_target_too_long", false, "client_target_too_long", "the request target is over `server.max_target_bytes`"),
+            Self::HeadTimeout => face(408, "request_head_timeout", true, "client_head_timeout", "the request head took longer than `server.head_timeout`"),
+            Self::ExpectationFailed => face(417, "expectation_failed", false, "client_expectation", "the request expects something other than `100-continue`"),
             Self::UnknownRoute => face(404, "unknown_route", false, "client_unknown_route", "no such path on this gateway"),
             Self::MethodNotAllowed => face(405, "method_not_allowed", false, "client_method_not_allowed", "the path exists, the method does not"),
+            Self::MethodRefused => face(405, "method_refused", false, "client_method_refused", "the method is CONNECT, TRACE, unknown or not in capitals"),
             Self::MissingKey => face(401, "missing_api_key", false, "client_missing_key", "the request carries no client key"),
             Self::InvalidKey => face(401, "invalid_api_key", false, "client_invalid_key", "the client key is not in the configuration"),
             Self::ConflictingKeys => face(400, "conflicting_api_keys", false, "client_conflicting_keys", "the request carries two different client keys"),

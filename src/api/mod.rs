@@ -4,6 +4,7 @@
 //! runtime, no configuration and no metric.
 
 pub mod cost;
+pub mod ends;
 pub mod error;
 pub mod openai;
 pub mod operation;

@@ -4,7 +4,6 @@
 //! provider's. A slow client holds the provider back; dropping the body cancels the provider.
 
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -17,6 +16,7 @@ use http_body::{Frame, SizeHint};
 use super::{attempt::Attempt, echo::EchoBody, record::Record};
 use crate::{
     api::{
+        ends::Ends,
         error::{Error, ErrorKind},
         openai,
         sse::Tap,
@@ -24,9 +24,6 @@ use crate::{
     },
     http_client::{self, ResponseBody},
 };
-
-/// How much of a JSON answer's end is kept to read its usage from.
-const JSON_TAIL_BYTES: usize = 1024 * 1024;
 
 /// What a client is sent.
 #[derive(Debug)]
@@ -52,12 +49,12 @@ pub(super) enum Watch {
     Json(Json),
 }
 
-/// A JSON answer, whose usage is at its end.
+/// A JSON answer, whose usage is at its end, or with some providers at its beginning.
 #[derive(Debug, Default)]
 pub(super) struct Json {
-    /// The last frames, shared and not copied, and their length. Empty if all of it came at once.
-    frames: VecDeque<Bytes>,
-    length: usize,
+    /// Copied, for a piece would hold the block of memory that it was read into. Empty if all of the
+    /// answer came at once.
+    ends: Ends,
     usage: Option<Usage>,
 }
 
@@ -195,27 +192,16 @@ impl Watch {
 }
 
 impl Json {
-    fn feed(&mut self, data: &Bytes, is_last: bool) {
-        if is_last && self.frames.is_empty() {
+    fn feed(&mut self, data: &[u8], is_last: bool) {
+        if is_last && self.ends.is_empty() {
             self.usage = usage::from_json_end(data);
-            return;
-        }
-        self.length += data.len();
-        self.frames.push_back(data.clone());
-        while let Some(first) = self.frames.front()
-            && self.length - first.len() >= JSON_TAIL_BYTES
-        {
-            self.length -= first.len();
-            self.frames.pop_front();
+        } else {
+            self.ends.feed(data);
         }
     }
 
     fn usage(&self) -> Option<Usage> {
-        match self.frames.len() {
-            0 => self.usage,
-            1 => self.frames.front().and_then(|frame| usage::from_json_end(frame)),
-            _ => usage::from_json_end(&self.frames.iter().flatten().copied().collect::<Vec<u8>>()),
-        }
+        if self.ends.is_empty() { self.usage } else { usage::from_json_end(self.ends.as_bytes()) }
     }
 }
 

@@ -10,23 +10,26 @@ use crate::{
     message::Head,
 };
 
-/// Longest request target; LLM paths are short.
-const TARGET_BYTES_MAX: usize = 4096;
+/// The methods that a request may have at all.
+const METHODS: [&str; 7] = ["POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Refuses heads that another hop may read differently (RFC 9112 §3.2).
+/// Refuses heads that another hop may read differently (RFC 9112 §3.2), and methods that no path here
+/// answers: they are those of proxies, or of somebody who tries what a parser lets through.
 pub(super) fn check(head: &Head) -> Result<(), Error> {
-    let hosts = head.headers.all("host").count();
-    if hosts == 0 && !head.is_old {
-        return Err(invalid("the Host header is missing"));
+    if !METHODS.contains(&head.method.as_str()) {
+        let message = "the method is none that this gateway knows; methods are written in capitals";
+        return Err(Error::new(ErrorKind::MethodRefused, message));
     }
-    if hosts > 1 {
-        return Err(invalid("there is more than one Host header"));
+    let mut hosts = head.headers.all("host");
+    match (hosts.next(), hosts.next()) {
+        (None, _) if head.is_old => {}
+        (None, _) => return Err(invalid("the Host header is missing")),
+        (Some(_), Some(_)) => return Err(invalid("there is more than one Host header")),
+        (Some(host), None) if !is_host(host) => return Err(invalid("the Host header is no host and port")),
+        (Some(_), None) => {}
     }
     if !head.target.starts_with('/') && &*head.target != "*" {
         return Err(invalid("the request target has to be a path, not a URL: this is not a forward proxy"));
-    }
-    if head.target.len() > TARGET_BYTES_MAX {
-        return Err(invalid("the request target is longer than 4096 bytes"));
     }
     Ok(())
 }
@@ -47,16 +50,67 @@ pub(super) fn route(head: &Head) -> Result<Route, Error> {
 
 /// Refuses compressed bodies: a bomb would have to be unpacked to be seen.
 pub(super) fn check_encoding(head: &Head) -> Result<(), Error> {
-    match head.headers.get("content-encoding") {
-        None => Ok(()),
-        Some(encoding) if encoding.eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => {
-            let message = "the request body is compressed; send it without Content-Encoding";
-            Err(Error::new(ErrorKind::UnsupportedEncoding, message))
-        }
+    if head.headers.all("content-encoding").all(|encoding| encoding.eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
     }
+    let message = "the request body is compressed; send it without Content-Encoding";
+    Err(Error::new(ErrorKind::UnsupportedEncoding, message))
+}
+
+/// A name or an address, and a port (RFC 9110 §7.2): nothing that a URL could have around it.
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = match memchr::memrchr(b':', host) {
+        Some(colon) if !host.ends_with(b"]") => host.split_at(colon),
+        _ => (host, [].as_slice()),
+    };
+    let is_name = match name.strip_prefix(b"[").map(|rest| rest.strip_suffix(b"]")) {
+        None => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)),
+        Some(None) => false,
+        Some(Some(address)) => address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)),
+    };
+    !name.is_empty() && is_name && port.iter().skip(1).all(u8::is_ascii_digit) && port.len() <= 6
 }
 
 fn invalid(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidHead, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for host in
+            ["h", "h:80", "a-b.example.com:65535", "127.0.0.1:4000", "[::1]", "[::1]:4000", "[::ffff:1.2.3.4]", "h:"]
+        {
+            assert!(is_host(host.as_bytes()), "{host:?}");
+        }
+        for host in [
+            "",
+            ":80",
+            "h/",
+            "h/path",
+            "u@h",
+            "u:p@h:80",
+            "h h",
+            "h?q",
+            "h#f",
+            "h\\",
+            "h:80:80",
+            "h:http",
+            "[::1",
+            "::1]",
+            "[h/x]",
+            "[::1]x",
+            "h:1234567",
+            "a,b",
+            "h%00",
+            "h\u{e9}",
+            "\"h\"",
+            "h\t",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host:?}");
+        }
+    }
 }

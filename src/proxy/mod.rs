@@ -69,7 +69,11 @@ pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Respo
     let answer = answer(worker, &gateway, &head, &mut body, &mut record).await;
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
-        Err(error) if matches!(error.kind, ErrorKind::InvalidHead | ErrorKind::BodyTooLarge) => false,
+        Err(error)
+            if matches!(error.kind, ErrorKind::InvalidHead | ErrorKind::MethodRefused | ErrorKind::BodyTooLarge) =>
+        {
+            false
+        }
         _ => request::discard(&head, body).await,
     };
     let mut response = match answer {

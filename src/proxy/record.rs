@@ -134,7 +134,7 @@ impl Record {
         headers.push("x-request-id", &self.request_id());
         let should_retry = if face.retryable { "true" } else { "false" };
         headers.push("x-should-retry", should_retry.as_bytes());
-        if error.kind == ErrorKind::MethodNotAllowed
+        if matches!(error.kind, ErrorKind::MethodNotAllowed | ErrorKind::MethodRefused)
             && let Some(allow) = self.target.route.map(Route::allow)
         {
             headers.push("allow", allow.as_bytes());

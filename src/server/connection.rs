@@ -6,28 +6,25 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::sync::watch;
 
 use super::{
     Phase,
     http1::{Asked, End, RequestBody, Start, Wire, respond},
     socket::Socket,
+    waiting::Waiting,
 };
 use crate::{
+    api::error::{Error, ErrorKind},
     config,
     message::Response,
     proxy::{self, Body, Worker},
+    telemetry::dimensions::ConnectionTimeout,
 };
-
-/// Looks at an idle connection per idle time; it may last a quarter longer for that.
-const LOOKS: u32 = 4;
 
 /// Longest time for reading away what a client still sends when its connection is closed.
 const LINGER_MAX: Duration = Duration::from_secs(1);
@@ -39,21 +36,31 @@ pub(super) async fn serve(
     mut phase: watch::Receiver<Phase>,
     settings: Arc<config::Server>,
 ) {
-    let wire = RefCell::new(Wire::new(socket));
+    let instruments = Arc::clone(&worker.gateway.load().instruments);
+    let wire = RefCell::new(Wire::new(socket, &settings));
     // Polled only while the client has no request under way: then its wake-ups mean something.
     let mut drain = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
-    let mut idle = pin!(Idle::new(settings.idle_timeout));
+    let mut waiting = Waiting::new(&settings);
     loop {
         let start = poll_fn(|cx| {
             let mut wire = wire.borrow_mut();
             if let Poll::Ready(start) = wire.poll_head(cx) {
                 return Poll::Ready(start);
             }
-            let is_over = !wire.has_begun() && drain.as_mut().poll(cx).is_ready();
-            if is_over || idle.as_mut().poll(cx) { Poll::Ready(Start::Gone) } else { Poll::Pending }
+            if !wire.has_begun() && drain.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Start::Gone);
+            }
+            waiting.poll(cx, wire.has_begun()).map(|timeout| {
+                instruments.timeouts.add(timeout, 1);
+                match timeout {
+                    ConnectionTimeout::Head => Start::Refused(late_head(settings.head_timeout)),
+                    ConnectionTimeout::FirstByte | ConnectionTimeout::Idle | ConnectionTimeout::Write => Start::Gone,
+                }
+            })
         });
         let (response, asked) = match start.await {
             Start::Head(head) => {
+                waiting.has_request();
                 let asked = Asked::of(&head);
                 let serving = pin!(proxy::serve(&worker, head.head, RequestBody(&wire)));
                 let Some(response) = while_there(&wire, serving).await else { return };
@@ -62,14 +69,24 @@ pub(super) async fn serve(
             Start::Refused(error) => (proxy::refuse(&worker, &error), Asked::nothing()),
             Start::Gone => return,
         };
-        match respond(&wire, response, asked, worker.ready.load(Relaxed)).await {
-            End::KeepAlive => idle.as_mut().has_worked(),
+        let may_keep = waiting.may_go_on() && worker.ready.load(Relaxed);
+        match respond(&wire, response, asked, may_keep).await {
+            End::KeepAlive => waiting.has_worked(),
             End::Close => break,
+            End::Stalled => {
+                instruments.timeouts.add(ConnectionTimeout::Write, 1);
+                return;
+            }
             End::Cut => return,
         }
     }
     // A client that goes on sending has had its answer.
     let _cut_off = Box::pin(tokio::time::timeout(LINGER_MAX, wire.into_inner().close())).await.is_err();
+}
+
+fn late_head(limit: Duration) -> Error {
+    let message = format!("the request head was not there within {} s (`server.head_timeout`)", limit.as_secs_f32());
+    Error::new(ErrorKind::HeadTimeout, message)
 }
 
 /// The answer, unless the client leaves before there is one.
@@ -82,40 +99,4 @@ async fn while_there(
         Poll::Pending => wire.borrow_mut().poll_gone(cx).map(|()| None),
     })
     .await
-}
-
-/// How long a connection has been without work.
-///
-/// No clock is read and no timer moved per request: the connection is looked at now and then.
-struct Idle {
-    look: Pin<Box<Sleep>>,
-    every: Duration,
-    /// Looks in a row that found no work.
-    looks: u32,
-}
-
-impl Idle {
-    fn new(limit: Duration) -> Self {
-        let every = limit / LOOKS;
-        // Work can have ended just after a look, or as here just at one.
-        Self { look: Box::pin(sleep_until(Instant::now() + every)), every, looks: 1 }
-    }
-
-    /// A request has ended since.
-    fn has_worked(mut self: Pin<&mut Self>) {
-        self.looks = 0;
-    }
-
-    /// Whether it has been too long.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
-        while self.look.as_mut().poll(cx).is_ready() {
-            self.looks += 1;
-            if self.looks > LOOKS {
-                return true;
-            }
-            let next = Instant::now() + self.every;
-            self.look.as_mut().reset(next);
-        }
-        false
-    }
 }

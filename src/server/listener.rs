@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Type};
 
 use super::socket::Socket;
@@ -39,10 +40,11 @@ pub(super) struct Bound {
 pub(super) fn bind(settings: &config::Server) -> Result<Bound, String> {
     let workers = settings.threads.max(1);
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::with_capacity(settings.listen.len())).collect();
+    let write_timeout = u32::try_from(settings.write_timeout.as_millis()).unwrap_or(u32::MAX);
     let mut places = Vec::with_capacity(settings.listen.len());
     for place in &settings.listen {
         let bound = match place {
-            Listen::Tcp(address) => bind_tcp(*address, &mut listeners).map(Listen::Tcp),
+            Listen::Tcp(address) => bind_tcp(*address, write_timeout, &mut listeners).map(Listen::Tcp),
             Listen::Unix(path) => bind_unix(path, settings.unix_mode, &mut listeners).map(|()| place.clone()),
         };
         places.push(bound.map_err(|error| format!("cannot listen on {place}: {error}"))?);
@@ -50,9 +52,12 @@ pub(super) fn bind(settings: &config::Server) -> Result<Bound, String> {
     Ok(Bound { listeners, places })
 }
 
-fn bind_tcp(mut address: SocketAddr, listeners: &mut [Vec<Listener>]) -> io::Result<SocketAddr> {
+fn bind_tcp(mut address: SocketAddr, write_timeout: u32, listeners: &mut [Vec<Listener>]) -> io::Result<SocketAddr> {
     for of_worker in listeners {
         let listener = tcp(address)?;
+        // Connections inherit it: a client that is gone without a word is given up as soon as one that
+        // does not read.
+        sockopt::set_tcp_user_timeout(&listener, write_timeout)?;
         // With port 0 the first listener finds out the port for all.
         address = listener.local_addr()?;
         of_worker.push(Listener::Tcp(listener));

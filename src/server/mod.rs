@@ -9,6 +9,7 @@ mod connection;
 mod http1;
 mod listener;
 mod socket;
+mod waiting;
 
 use std::{
     future::poll_fn,

@@ -40,6 +40,16 @@ attribute_enum! {
 }
 
 attribute_enum! {
+    /// What a client's connection was waited for in vain.
+    pub enum ConnectionTimeout: "tollgate.reason" {
+        FirstByte = "first_byte",
+        Head = "head",
+        Idle = "idle",
+        Write = "write",
+    }
+}
+
+attribute_enum! {
     /// How far a request had come when its client left.
     pub enum CancelPhase: "tollgate.phase" {
         RequestBody = "request_body",
@@ -277,6 +287,7 @@ mod tests {
     fn no_two_numbers_stand_for_the_same_attributes() {
         assert_distinct(Method::ALL.iter().copied());
         assert_distinct(Outcome::ALL.iter().copied());
+        assert_distinct(ConnectionTimeout::ALL.iter().copied());
         assert_distinct(ErrorKind::ALL.iter().copied());
         assert_distinct(ErrorKind::ALL.iter().copied().map(Some).chain([None]));
         let routes = || Route::ALL.iter().copied().map(Some).chain([None]);

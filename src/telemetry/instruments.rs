@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::{
     attribute::Attribute,
     catalog as metric,
-    dimensions::{AuthDecision, CancelPhase, Ending, Method, Outcome, Plain, Reload, Target, TokenType},
+    dimensions::{
+        AuthDecision, CancelPhase, ConnectionTimeout, Ending, Method, Outcome, Plain, Reload, Target, TokenType,
+    },
     handle::{Counter, Gauge, Histogram, UpDownCounter},
     registry::Registry,
 };
@@ -28,6 +30,7 @@ pub struct ServerInstruments {
     pub accepted: Counter,
     pub accept_errors: Counter,
     pub reloads: Counter<Reload>,
+    pub timeouts: Counter<ConnectionTimeout>,
     /// Held, for a series ends with its last handle.
     _build_info: Gauge,
 }
@@ -51,6 +54,7 @@ impl ServerInstruments {
             accepted: registry.counter(&metric::CONNECTIONS_ACCEPTED, &[]),
             accept_errors: registry.counter(&metric::ACCEPT_ERRORS, &[]),
             reloads: registry.counter(&metric::CONFIG_RELOADS, &[]),
+            timeouts: registry.counter(&metric::CONNECTION_TIMEOUTS, &[]),
             _build_info: build_info,
         };
         ErrorKind::ALL.iter().for_each(|kind| server.errors.create(*kind));
@@ -61,6 +65,7 @@ impl ServerInstruments {
         server.connections.create(());
         server.accepted.create(());
         server.accept_errors.create(());
+        ConnectionTimeout::ALL.iter().for_each(|reason| server.timeouts.create(*reason));
         Arc::new(server)
     }
 }

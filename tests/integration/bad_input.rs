@@ -36,6 +36,9 @@ const BEARER: &str = "the Authorization header has to be `Bearer <client key>`";
 const TWO_KEYS: &str = "two different client keys in one request: send one, in one header";
 const NO_PATH: &str =
     "no such path on this gateway; it serves /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models";
+const BAD_METHOD: &str = "the method is none that this gateway knows; methods are written in capitals";
+const BAD_HOST: &str = "the Host header is no host and port";
+const BAD_CODING: &str = "the only Transfer-Encoding accepted is `chunked`, once";
 const POST_ONLY: &str = "/v1/chat/completions answers POST only";
 const TOO_LARGE: &str = "the request body is larger than 1024 bytes (`server.body_bytes_max`)";
 
@@ -93,8 +96,9 @@ fn head_rows() -> Vec<Row> {
         ("two keys, the right one second", with_headers(&format!("api-key: other\nx-goog-api-key: {KEY}")), 400, "conflicting_api_keys", None, TWO_KEYS),
         ("GET on chat", with_line("GET /v1/chat/completions HTTP/1.1"), 405, "method_not_allowed", None, POST_ONLY),
         ("PUT on chat", with_line("PUT /chat/completions HTTP/1.1"), 405, "method_not_allowed", None, POST_ONLY),
-        ("lower-case method", with_line("post /v1/chat/completions HTTP/1.1"), 405, "method_not_allowed", None, POST_ONLY),
-        ("TRACE", with_line("TRACE /v1/models HTTP/1.1"), 405, "method_not_allowed", None, "/v1/models answers GET, HEAD only"),
+        ("lower-case method", with_line("post /v1/chat/completions HTTP/1.1"), 405, "method_refused", None, BAD_METHOD),
+        ("TRACE", with_line("TRACE /v1/models HTTP/1.1"), 405, "method_refused", None, BAD_METHOD),
+        ("the preface of HTTP/2 in pieces", with_line("PRI /v1/models HTTP/1.1"), 405, "method_refused", None, BAD_METHOD),
         ("POST on models", raw(&format!("POST /v1/models HTTP/1.1\nHost: t\n{auth}\nContent-Length: 0"), b""), 405, "method_not_allowed", None, "/v1/models answers GET, HEAD only"),
         ("POST on a probe", raw("POST /healthz HTTP/1.1\nHost: t\nContent-Length: 0", b""), 405, "method_not_allowed", None, "/healthz answers GET, HEAD only"),
         ("unknown path", with_line("GET /v1/nothing HTTP/1.1"), 404, "unknown_route", None, NO_PATH),
@@ -107,9 +111,27 @@ fn head_rows() -> Vec<Row> {
         ("no Host", raw(&format!("{chat}\n{auth}\nContent-Length: 0"), b""), 400, "invalid_request_head", None, "the Host header is missing"),
         ("two Hosts", raw(&format!("{chat}\nHost: a\nHost: b\n{auth}\nContent-Length: 0"), b""), 400, "invalid_request_head", None, "there is more than one Host header"),
         ("absolute form", with_line("POST http://169.254.169.254/v1/chat/completions HTTP/1.1"), 400, "invalid_request_head", None, "the request target has to be a path, not a URL: this is not a forward proxy"),
-        ("CONNECT", with_line("CONNECT 127.0.0.1:22 HTTP/1.1"), 400, "invalid_request_head", None, "the request target has to be a path, not a URL: this is not a forward proxy"),
-        ("a long target", with_line(&format!("POST /v1/chat/completions?{} HTTP/1.1", "q".repeat(4100))), 400, "invalid_request_head", None, "the request target is longer than 4096 bytes"),
-        ("gzip, chunked", with_headers_chunked("gzip, chunked"), 400, "invalid_request_head", None, "the only Transfer-Encoding accepted is `chunked`, once"),
+        ("CONNECT", with_line("CONNECT 127.0.0.1:22 HTTP/1.1"), 405, "method_refused", None, BAD_METHOD),
+        ("a long target", with_line(&format!("POST /v1/chat/completions?{} HTTP/1.1", "q".repeat(4100))), 414, "request_target_too_long", None, "the request target is over 4096 bytes (`server.max_target_bytes`)"),
+        ("a Host with a path", raw(&format!("{chat}\nHost: t/v1\n{auth}\nContent-Length: 0"), b""), 400, "invalid_request_head", None, BAD_HOST),
+        ("a Host with a user", raw(&format!("{chat}\nHost: u@t\n{auth}\nContent-Length: 0"), b""), 400, "invalid_request_head", None, BAD_HOST),
+        ("a Host of two names", raw(&format!("{chat}\nHost: a b\n{auth}\nContent-Length: 0"), b""), 400, "invalid_request_head", None, BAD_HOST),
+        ("an empty Host", raw(&format!("{chat}\nHost:\n{auth}\nContent-Length: 0"), b""), 400, "invalid_request_head", None, BAD_HOST),
+        ("a backslash", with_line("POST /v1\\chat/completions HTTP/1.1"), 404, "unknown_route", None, NO_PATH),
+        ("an encoded zero", with_line("POST /v1/chat/completions%00 HTTP/1.1"), 404, "unknown_route", None, NO_PATH),
+        ("raw UTF-8", with_line("POST /v1/chat/completions\u{e9} HTTP/1.1"), 404, "unknown_route", None, NO_PATH),
+        ("dot segments to the admin", with_line("GET /v1/../admin HTTP/1.1"), 404, "unknown_route", None, NO_PATH),
+        ("another expectation", with_headers(&format!("{auth}\nExpect: 100-continue, x")), 417, "expectation_failed", None, "the only expectation that can be met is 100-continue"),
+        ("chunked twice", with_headers_chunked("chunked\nTransfer-Encoding: chunked"), 400, "invalid_request_head", None, BAD_CODING),
+        ("chunked, chunked", with_headers_chunked("chunked, chunked"), 400, "invalid_request_head", None, BAD_CODING),
+        ("chunked and a tab", with_headers_chunked("chunked,\t"), 400, "invalid_request_head", None, BAD_CODING),
+        ("xchunked", with_headers_chunked("xchunked"), 400, "invalid_request_head", None, BAD_CODING),
+        ("identity", with_headers_chunked("identity"), 400, "invalid_request_head", None, BAD_CODING),
+        ("a length and chunks", with_headers(&format!("{auth}\nTransfer-Encoding: chunked")), 400, "invalid_request_head", None, "the request head is ambiguous: it has both Transfer-Encoding and Content-Length"),
+        ("a signed length", raw(&format!("{chat}\nHost: t\n{auth}\nContent-Length: +1"), b"x"), 400, "invalid_request_head", None, "Content-Length is no number"),
+        ("a list of lengths", raw(&format!("{chat}\nHost: t\n{auth}\nContent-Length: 1, 1"), b"x"), 400, "invalid_request_head", None, "Content-Length is no number"),
+        ("a coding behind none", with_headers(&format!("{auth}\nContent-Encoding: identity\nContent-Encoding: gzip")), 415, "unsupported_content_encoding", None, "the request body is compressed; send it without Content-Encoding"),
+        ("gzip, chunked", with_headers_chunked("gzip, chunked"), 400, "invalid_request_head", None, BAD_CODING),
         ("compressed body", with_headers(&format!("{auth}\nContent-Encoding: gzip")), 415, "unsupported_content_encoding", None, "the request body is compressed; send it without Content-Encoding"),
         ("announced too large", raw(&format!("{chat}\nHost: t\n{auth}\nContent-Length: 1025"), b""), 413, "request_too_large", None, TOO_LARGE),
         ("announced far too large", raw(&format!("{chat}\nHost: t\n{auth}\nContent-Length: 99999999999999"), b""), 413, "request_too_large", None, TOO_LARGE),

@@ -181,9 +181,10 @@ fn heads_that_two_readers_could_read_differently_are_refused() {
     }
     let large = format!("{post}A: {}\r\n\r\n", "b".repeat(33 * 1024));
     let many = format!("{post}{}\r\n", "A: b\r\n".repeat(101));
-    for (request, message) in
-        [(large, "the request head is over 32 KiB"), (many, "the request has more than 100 header lines")]
-    {
+    for (request, message) in [
+        (large, "the request head is over 32768 bytes (`server.max_head_bytes`)"),
+        (many, "the request has over 100 header lines (`server.max_headers`)"),
+    ] {
         let reply = send(gateway.address, request.as_bytes());
         assert_eq!((reply.status, reply.error()), (431, ("request_head_too_large".into(), message.into())));
     }

@@ -9,6 +9,7 @@ mod cost;
 mod fallback;
 mod hostile;
 mod http1;
+mod limits;
 mod proxy;
 mod rate_limit;
 mod streaming;

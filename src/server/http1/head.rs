@@ -2,6 +2,8 @@
 //!
 //! The syntax is httparse's; here are the rules on top of it.
 
+use std::mem::MaybeUninit;
+
 use http::Method;
 use memchr::memchr_iter;
 
@@ -10,11 +12,17 @@ use crate::{
     message::{self, Framing, Headers, Said},
 };
 
-/// Heads over this are refused.
-pub(super) const BYTES_MAX: usize = 32 * 1024;
+/// Most header lines that can be allowed; room for them costs nothing before it is used.
+const LINES_MAX: usize = 1000;
 
-/// Most header lines.
-const LINES_MAX: usize = 100;
+/// Heads over these are refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) bytes: usize,
+    pub(super) lines: usize,
+    /// Of the target.
+    pub(super) target: usize,
+}
 
 /// A request's head.
 #[derive(Debug)]
@@ -28,15 +36,25 @@ pub(in crate::server) struct Head {
 }
 
 /// The head at the beginning of `bytes` and its length, if all of it is there.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Error> {
-    let mut lines = [httparse::EMPTY_HEADER; LINES_MAX];
-    let mut request = httparse::Request::new(&mut lines);
-    let length = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= BYTES_MAX => length,
-        Ok(httparse::Status::Partial) if bytes.len() <= BYTES_MAX => return Ok(None),
-        Ok(_) => return Err(too_large(format!("the request head is over {} KiB", BYTES_MAX / 1024))),
+pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Option<(Head, usize)>, Error> {
+    let mut lines = [const { MaybeUninit::uninit() }; LINES_MAX];
+    let lines = lines.get_mut(..limits.lines).unwrap_or_default();
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, lines);
+    if request.path.is_some_and(|target| target.len() > limits.target) {
+        let message = format!("the request target is over {} bytes (`server.max_target_bytes`)", limits.target);
+        return Err(Error::new(ErrorKind::TargetTooLong, message));
+    }
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) if length <= limits.bytes => length,
+        Ok(httparse::Status::Partial) if bytes.len() <= limits.bytes => return Ok(None),
+        Ok(_) => {
+            let message = format!("the request head is over {} bytes (`server.max_head_bytes`)", limits.bytes);
+            return Err(Error::new(ErrorKind::HeadTooLarge, message));
+        }
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(too_large(format!("the request has more than {LINES_MAX} header lines")));
+            let message = format!("the request has over {} header lines (`server.max_headers`)", limits.lines);
+            return Err(Error::new(ErrorKind::HeadTooLarge, message));
         }
         Err(error) => return Err(invalid(format!("the request is not HTTP/1.1: {error}"))),
     };
@@ -52,7 +70,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Error> {
     let mut expects = false;
     for line in request.headers.iter() {
         said.hear(line.name, line.value).map_err(invalid)?;
-        expects |= line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
+        if line.name.eq_ignore_ascii_case("expect") {
+            if !line.value.eq_ignore_ascii_case(b"100-continue") {
+                let message = "the only expectation that can be met is 100-continue";
+                return Err(Error::new(ErrorKind::ExpectationFailed, message));
+            }
+            expects = true;
+        }
         headers.push_parsed(line.name, line.value);
     }
     said.check(is_old).map_err(|why| invalid(format!("the request head is ambiguous: {why}")))?;
@@ -68,10 +92,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Error> {
         headers,
     };
     Ok(Some((Head { head, framing, keep_alive: said.keeps_alive(is_old), expects: expects && !is_old }, length)))
-}
-
-pub(super) fn too_large(message: String) -> Error {
-    Error::new(ErrorKind::HeadTooLarge, message)
 }
 
 pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::head::{self, Head};
+use super::head::{self, Head, Limits};
 use crate::{api::error::Error, message::Decoder};
 
 /// Empty lines that may stand before a request (RFC 9112 §2.2).
@@ -11,6 +11,7 @@ const EMPTY_LINES_MAX: usize = 8;
 /// Bytes on their way into heads and bodies.
 #[derive(Debug)]
 pub(super) struct Input {
+    limits: Limits,
     /// A part of a head, or what came behind a request.
     held: Vec<u8>,
     /// What is held has not been looked at.
@@ -18,13 +19,23 @@ pub(super) struct Input {
     /// What came of the body with the head.
     ready: Bytes,
     decoder: Decoder,
+    /// How much of the body has come.
+    body_bytes: usize,
     /// Why there will be no more of the body.
     broken: Option<&'static str>,
 }
 
 impl Input {
-    pub(super) fn new() -> Self {
-        Self { held: Vec::new(), is_unread: false, ready: Bytes::new(), decoder: Decoder::Length(0), broken: None }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            held: Vec::new(),
+            is_unread: false,
+            ready: Bytes::new(),
+            decoder: Decoder::Length(0),
+            broken: None,
+            body_bytes: 0,
+        }
     }
 
     /// How much came behind the request.
@@ -35,6 +46,11 @@ impl Input {
     /// Whether a head has begun.
     pub(super) fn has_begun(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// How much of the body has come from the client, as it was framed.
+    pub(super) fn body_bytes(&self) -> usize {
+        self.body_bytes
     }
 
     /// Whether all of the body has come.
@@ -52,6 +68,7 @@ impl Input {
 
     /// So much of it has come.
     pub(super) fn has_read(&mut self, bytes: usize) {
+        self.body_bytes += bytes;
         if let Decoder::Length(left) = &mut self.decoder {
             *left = left.saturating_sub(bytes as u64);
         }
@@ -90,7 +107,7 @@ impl Input {
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(data);
         // Without the end of a line there is nothing new to be parsed.
-        if !data.contains(&b'\n') && held.len() <= head::BYTES_MAX {
+        if !data.contains(&b'\n') && held.len() <= self.limits.bytes {
             self.held = held;
             return None;
         }
@@ -104,7 +121,7 @@ impl Input {
         if matches!(data.first(), Some(b'\r' | b'\n')) && data.len() > 1 {
             return Some(Err(head::invalid("the request begins with empty lines")));
         }
-        match head::parse(data) {
+        match head::parse(data, self.limits) {
             Err(error) => Some(Err(error)),
             Ok(None) => {
                 self.held = data.to_vec();
@@ -113,6 +130,7 @@ impl Input {
             Ok(Some((head, length))) => {
                 self.decoder = Decoder::new(head.framing);
                 self.broken = None;
+                self.body_bytes = 0;
                 self.ready = self.body(data.get(length..).unwrap_or_default()).unwrap_or_default();
                 Some(Ok(head))
             }
@@ -124,6 +142,7 @@ impl Input {
         match self.decoder.decode(input) {
             Ok((data, read)) => {
                 self.broken = self.decoder.broken();
+                self.body_bytes += read;
                 self.hold(input.get(read..).unwrap_or_default());
                 Ok(data)
             }

@@ -27,12 +27,19 @@ pub(super) struct Output {
     begin: usize,
     data: Bytes,
     after: &'static [u8],
+    /// Something was taken since somebody asked.
+    has_moved: bool,
 }
 
 impl Output {
     /// Whether everything was written.
     pub(super) fn is_empty(&self) -> bool {
         self.before.is_empty() && self.data.is_empty() && self.after.is_empty()
+    }
+
+    /// Whether the client has taken anything since this was last asked.
+    pub(super) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     /// Writes three pieces as far as they go at once; there must be nothing left of earlier ones.
@@ -84,6 +91,7 @@ impl Output {
     }
 
     fn advance(&mut self, mut written: usize) {
+        self.has_moved |= written > 0;
         let of_before = written.min(self.before.len() - self.begin);
         self.begin += of_before;
         if self.begin == self.before.len() {

@@ -32,6 +32,8 @@ pub(in crate::server) enum End {
     /// Another request can follow.
     KeepAlive,
     Close,
+    /// The client has taken nothing for too long, and finds the connection reset.
+    Stalled,
     /// The client has left, or has to see that the answer broke off.
     Cut,
 }
@@ -87,6 +89,11 @@ pub(in crate::server) async fn respond(
     match poll_fn(|cx| sending.poll(cx, &mut wire.borrow_mut())).await {
         Ok(()) if keep && wire.borrow().is_request_read() => End::KeepAlive,
         Ok(()) => End::Close,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            tracing::debug!("the client does not take its answer");
+            wire.borrow().reset();
+            End::Stalled
+        }
         Err(error) => {
             tracing::debug!(%error, "client connection ended");
             if coding == Coding::Close {

@@ -5,15 +5,22 @@ use std::{
     io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 
-use super::{head::Head, input::Input, output::Output};
+use super::{
+    head::{Head, Limits},
+    input::Input,
+    output::Output,
+};
 use crate::{
     api::error::Error,
+    config,
+    http_client::Watchdog,
     message::{self, Framing, Read},
     proxy,
     server::socket::Socket,
@@ -22,8 +29,8 @@ use crate::{
 /// What is read ahead of a client that sends its next requests early.
 const AHEAD_MAX: usize = 64 * 1024;
 
-/// What is read away of a client that is to close the connection.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// What is read of a body that nobody wants, so that its client does not find the connection reset.
+const UNWANTED_BYTES_MAX: usize = 64 * 1024;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -33,6 +40,15 @@ pub(in crate::server) struct Wire {
     output: Output,
     /// The client waits for a `100 Continue`.
     expects: bool,
+    stall: Stall,
+}
+
+/// How long the client has taken nothing of what waits for it; looked at only while something does.
+#[derive(Debug)]
+struct Stall {
+    timer: Watchdog,
+    limit: Duration,
+    until: Option<Instant>,
 }
 
 /// What a connection begins or ends with.
@@ -46,8 +62,15 @@ pub(in crate::server) enum Start {
 }
 
 impl Wire {
-    pub(in crate::server) fn new(socket: Socket) -> Self {
-        Self { socket, input: Input::new(), output: Output::default(), expects: false }
+    pub(in crate::server) fn new(socket: Socket, settings: &config::Server) -> Self {
+        let config::Server { max_head_bytes: bytes, max_headers: lines, max_target_bytes: target, .. } = *settings;
+        Self {
+            socket,
+            input: Input::new(Limits { bytes, lines, target }),
+            output: Output::default(),
+            expects: false,
+            stall: Stall { timer: Watchdog::default(), limit: settings.write_timeout, until: None },
+        }
     }
 
     /// Whether a part of a head has come.
@@ -107,26 +130,41 @@ impl Wire {
         self.output.send(cx, &mut self.socket, before, data, after)
     }
 
-    /// Waits until everything was written.
+    /// Waits until everything was written, or the client has taken nothing for too long.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.output.poll_flush(cx, &mut self.socket)
+        let flushed = self.output.poll_flush(cx, &mut self.socket);
+        let Self { output, stall, .. } = self;
+        if flushed.is_ready() {
+            stall.until = None;
+            return flushed;
+        }
+        if output.has_moved() {
+            stall.until = None;
+        }
+        let limit = stall.limit;
+        let until = *stall.until.get_or_insert_with(|| tokio::time::Instant::now().into_std() + limit);
+        stall.timer.poll(cx, until).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Says that nothing more comes, and reads away what the client still sends: closing on it would
-    /// reset the connection under the answer (RFC 9112 §9.6).
+    /// Says that nothing more comes, and reads away a little of what the client still sends: closing on
+    /// it would reset the connection under the answer (RFC 9112 §9.6). One that sends more than that is
+    /// left to see the answer while nobody reads. Does not end before the client does, or it fails.
     pub(in crate::server) async fn close(mut self) {
         if std::future::poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await.is_err() {
             return;
         }
-        let mut length = 0;
+        let mut length = self.input.body_bytes();
         std::future::poll_fn(|cx| {
-            while length < LINGER_BYTES_MAX {
-                match ready!(message::poll_read(&mut self.socket, cx, <[u8]>::len)) {
-                    Read::Data(read) => length += read,
-                    Read::End | Read::Failed(_) => break,
+            while length < UNWANTED_BYTES_MAX {
+                let mut chunk = [0; 4096];
+                let room = chunk.len().min(UNWANTED_BYTES_MAX - length);
+                let mut chunk = ReadBuf::new(chunk.get_mut(..room).unwrap_or_default());
+                match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk)) {
+                    Ok(()) if !chunk.filled().is_empty() => length += chunk.filled().len(),
+                    Ok(()) | Err(_) => return Poll::Ready(()),
                 }
             }
-            Poll::Ready(())
+            Poll::Pending
         })
         .await;
     }

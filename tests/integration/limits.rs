@@ -1,0 +1,210 @@
+//! Limits of the server: what goes beyond one gets its exact answer or close, and is counted; nobody
+//! else notices.
+
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    Gateway, Provider, chat,
+    client::{connect, post_bytes, read_more, read_reply, send},
+    eventually,
+    gateway::KEYS,
+    provider::{event_stream, json},
+};
+
+const CHAT: &str = r#"{"model":"m"}"#;
+
+/// A gateway with one worker and these options of `[server]`, in front of this provider.
+fn gateway(options: &str, provider: SocketAddr) -> Gateway {
+    Gateway::run(&format!(
+        "[server]\nthreads = 1\n{options}\n[providers.p]\nbase_url = \"http://{provider}/v1\"\napi_key = \"sk-upstream-0\"\n\
+         [models.m]\ndeployments = [{{ provider = \"p\" }}]\n{KEYS}"
+    ))
+}
+
+fn plain(options: &str) -> Gateway {
+    gateway(options, Provider::answering(json("200 OK", "{}")).address)
+}
+
+/// How long the gateway leaves this connection open, and what it still says.
+fn until_closed(socket: &mut TcpStream) -> (Duration, String) {
+    let since = Instant::now();
+    let mut read = Vec::new();
+    while read_more(socket, &mut read) {}
+    (since.elapsed(), String::from_utf8(read).unwrap())
+}
+
+fn assert_about(took: Duration, expected: Duration) {
+    assert!(took >= expected.mul_f64(0.9), "{took:?} is less than {expected:?}");
+    assert!(took < expected + Duration::from_millis(900), "{took:?} is much more than {expected:?}");
+}
+
+fn timeouts(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metric("tollgate.connections.timeouts", &[&format!("tollgate.reason={reason}")])
+}
+
+#[test]
+fn a_connection_without_a_first_byte_is_closed() {
+    let gateway = plain("first_byte_timeout = \"300ms\"\nhead_timeout = \"5s\"");
+    let (took, said) = until_closed(&mut connect(gateway.address));
+    assert_about(took, Duration::from_millis(300));
+    assert_eq!(said, "");
+    // Empty lines are no first byte of anything.
+    let mut socket = connect(gateway.address);
+    socket.write_all(b"\r\n\r\n").unwrap();
+    let (took, said) = until_closed(&mut socket);
+    assert_about(took, Duration::from_millis(300));
+    assert_eq!(said, "");
+    eventually("both are counted", || timeouts(&gateway, "first_byte") == 2.0);
+    assert_eq!(chat(gateway.address, CHAT).status, 200);
+}
+
+#[test]
+fn a_head_that_comes_too_slowly_is_refused() {
+    let gateway = plain("first_byte_timeout = \"200ms\"\nhead_timeout = \"600ms\"");
+    // Before the first request of a connection, and after it.
+    for has_served in [false, true] {
+        let mut socket = connect(gateway.address);
+        if has_served {
+            socket.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+            assert_eq!(read_reply(&mut socket, false).status, 200);
+        }
+        let mut writer = socket.try_clone().unwrap();
+        let since = Instant::now();
+        let slow = thread::spawn(move || {
+            for byte in b"GET /healthz HTTP/1.1\r\nHost: t\r\n".iter().cycle() {
+                if writer.write_all(&[*byte]).is_err() || since.elapsed() > Duration::from_secs(8) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let reply = read_reply(&mut socket, false);
+        assert_about(since.elapsed(), Duration::from_millis(600));
+        assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
+        assert_eq!(reply.error().0, "request_head_timeout");
+        until_closed(&mut socket);
+        drop(socket);
+        slow.join().unwrap();
+    }
+    assert_eq!(timeouts(&gateway, "head"), 2.0);
+    assert_eq!(gateway.metric("tollgate.errors", &["client_head_timeout"]), 2.0);
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let gateway = plain("idle_timeout = \"400ms\"");
+    let mut idle = connect(gateway.address);
+    idle.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+    assert_eq!(read_reply(&mut idle, false).status, 200);
+    let mut busy = idle.try_clone().unwrap();
+    for _ in 0..8 {
+        thread::sleep(Duration::from_millis(100));
+        busy.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+        assert_eq!(read_reply(&mut busy, false).status, 200);
+    }
+    let (took, said) = until_closed(&mut idle);
+    assert_about(took, Duration::from_millis(400));
+    assert_eq!(said, "");
+    eventually("it is counted", || timeouts(&gateway, "idle") == 1.0);
+}
+
+#[test]
+fn a_connection_ends_after_its_requests_and_after_its_age() {
+    let gateway = plain("max_connection_requests = 3\nmax_connection_age = \"1h\"");
+    let mut socket = connect(gateway.address);
+    for expected in [None, None, Some("close")] {
+        socket.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+        let reply = read_reply(&mut socket, false);
+        assert_eq!((reply.status, reply.header("connection")), (200, expected));
+    }
+    until_closed(&mut socket);
+
+    let gateway = plain("max_connection_age = \"500ms\"");
+    let mut socket = connect(gateway.address);
+    let since = Instant::now();
+    loop {
+        socket.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+        let reply = read_reply(&mut socket, false);
+        assert_eq!(reply.status, 200);
+        if reply.header("connection") == Some("close") {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+        assert!(since.elapsed() < Duration::from_secs(5));
+    }
+    assert_about(since.elapsed(), Duration::from_millis(500));
+    until_closed(&mut socket);
+}
+
+#[test]
+fn a_head_beyond_its_size_lines_or_target_is_refused() {
+    let gateway = plain("max_head_bytes = \"4KiB\"\nmax_headers = 5\nmax_target_bytes = 100");
+    let head = |target: &str, lines: &str| format!("GET {target} HTTP/1.1\r\nHost: t\r\n{lines}\r\n");
+    let line = |length: usize| format!("x-a: {}\r\n", "a".repeat(length));
+    for (request, status, code) in [
+        (head("/healthz", &line(3_900)), 200, ""),
+        (head("/healthz", &line(4_100)), 431, "request_head_too_large"),
+        // One that does not end, either.
+        (head("/healthz", &line(9_000)).trim_end().to_owned(), 431, "request_head_too_large"),
+        (head("/healthz", &line(1).repeat(4)), 200, ""),
+        (head("/healthz", &line(1).repeat(5)), 431, "request_head_too_large"),
+        (head(&format!("/healthz?{}", "q".repeat(91)), ""), 200, ""),
+        (head(&format!("/healthz?{}", "q".repeat(92)), ""), 414, "request_target_too_long"),
+        (head("/healthz", "Expect: 200-ok\r\n"), 417, "expectation_failed"),
+    ] {
+        let reply = send(gateway.address, request.as_bytes());
+        assert_eq!(reply.status, status, "{request}");
+        if status != 200 {
+            assert_eq!((reply.error().0.as_str(), reply.header("connection")), (code, Some("close")), "{request}");
+        }
+    }
+    eventually("they are counted", || gateway.metric("tollgate.errors", &["client_head_too_large"]) == 3.0);
+    assert_eq!(gateway.metric("tollgate.errors", &["client_target_too_long"]), 1.0);
+    assert_eq!(gateway.metric("tollgate.errors", &["client_expectation"]), 1.0);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_reset() {
+    let answer = format!(r#"{{"data":"{}"}}"#, "x".repeat(16 << 20));
+    let event = format!("data: {{\"x\":\"{}\"}}\n\n", "x".repeat(1 << 20));
+    let events: Vec<&str> = std::iter::repeat_n(event.as_str(), 16).collect();
+    for answer in [json("200 OK", &answer), event_stream(&events)] {
+        let length = answer.len();
+        let gateway = gateway("write_timeout = \"500ms\"", Provider::answering(answer).address);
+        let mut socket = connect(gateway.address);
+        let since = Instant::now();
+        socket.write_all(&post_bytes("/v1/chat/completions", r#"{"model":"m","stream":true}"#)).unwrap();
+        eventually("the connection is reset", || timeouts(&gateway, "write") == 1.0);
+        assert_about(since.elapsed(), Duration::from_millis(500));
+        assert_eq!(gateway.metric("tollgate.client.cancelled", &["response_body"]), 1.0);
+        let mut read = Vec::new();
+        while read_more(&mut socket, &mut read) {}
+        assert!(read.len() < length, "all of the answer came");
+        eventually("it is closed", || gateway.metric("tollgate.connections.active", &[]) == 0.0);
+    }
+}
+
+#[test]
+fn a_client_that_takes_little_but_something_is_served() {
+    let answer = format!(r#"{{"data":"{}"}}"#, "x".repeat(12 << 20));
+    let gateway = gateway("write_timeout = \"400ms\"", Provider::answering(json("200 OK", &answer)).address);
+    let mut socket = connect(gateway.address);
+    socket.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+    let since = Instant::now();
+    let mut read = Vec::new();
+    while since.elapsed() < Duration::from_millis(1_200) {
+        for _ in 0..8 {
+            assert!(read_more(&mut socket, &mut read), "it was cut");
+        }
+        thread::sleep(Duration::from_millis(60));
+    }
+    while !read.ends_with(b"\"}") {
+        assert!(read_more(&mut socket, &mut read), "it was cut");
+    }
+    assert_eq!(timeouts(&gateway, "write"), 0.0);
+}
