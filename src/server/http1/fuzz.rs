@@ -6,8 +6,13 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::{head::Head, input::Input};
+use super::{
+    head::{Head, Limits},
+    input::Input,
+};
 use crate::{api::operation::Route, fuzz, message::Framing};
+
+const LIMITS: Limits = Limits { bytes: 32 * 1024, lines: 100, target: 4096 };
 
 /// Requests as clients send them, right and wrong, also several in one connection.
 const CORPUS: &[&[u8]] = &[
@@ -113,7 +118,7 @@ impl<'a, C: FnMut(usize) -> usize> Reads<'a, C> {
 /// known. A head that never ends or is refused ends the list: a reader may wait for the end of a
 /// line to refuse it.
 fn read(input: &[u8], straight: bool, cut: impl FnMut(usize) -> usize) -> Vec<Request> {
-    let (mut reader, mut reads, mut requests) = (Input::new(), Reads { rest: input, cut }, Vec::new());
+    let (mut reader, mut reads, mut requests) = (Input::new(LIMITS), Reads { rest: input, cut }, Vec::new());
     loop {
         let mut head = reader.next();
         while head.is_none() {
@@ -222,7 +227,7 @@ fn outcome(requests: &[Request], input: &[u8]) -> u64 {
         request.body.as_ref().map(|body| body.len().min(16)).hash(&mut hasher);
     }
     // Why it went no further.
-    let mut reader = Input::new();
+    let mut reader = Input::new(LIMITS);
     if requests.is_empty()
         && let Some(Err(error)) = reader.take(input)
     {
