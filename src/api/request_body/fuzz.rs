@@ -51,7 +51,12 @@ const PIECES: &[&[u8]] = &[
 
 #[test]
 fn mutated_bodies_are_read_as_a_whole_parser_reads_them() {
-    fuzz::run("bodies", CORPUS, PIECES, |input, _| {
+    // At the limit of nesting, and beyond it where it does not count.
+    let deep = |depth: usize| format!("{{\"model\":\"a\",\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    let quoted = format!("{{\"model\":\"a\",\"x\":\"\\\"{}\"}}", "[{".repeat(DEPTH_MAX));
+    let edges = [deep(DEPTH_MAX - 2), deep(DEPTH_MAX - 1), deep(DEPTH_MAX), quoted];
+    let corpus: Vec<&[u8]> = CORPUS.iter().copied().chain(edges.iter().map(String::as_bytes)).collect();
+    fuzz::run("bodies", &corpus, PIECES, |input, _| {
         let tree = serde_json::from_slice::<Value>(input).ok();
         match peek(input) {
             Ok(peek) => {
