@@ -76,6 +76,9 @@ fn invalid(message: &'static str) -> Error {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
