@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 
 use super::error::{Error, ErrorKind};
 
+mod scan;
+
 /// Longest model name a client may send, in bytes.
 const MODEL_BYTES_MAX: usize = 256;
 
@@ -56,12 +58,10 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, Error> {
     if text.starts_with('\u{feff}') {
         return Err(invalid_json("the request body starts with a byte order mark; send plain UTF-8"));
     }
-    if too_deep(body) {
-        return Err(invalid_json(format!("the request body is nested deeper than {DEPTH_MAX} levels")));
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let fields = Fields::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
-    deserializer.end().map_err(|error| json_error(&error))?;
+    let fields = match Fields::scan(text) {
+        Some(fields) => fields,
+        None => Fields::parse(text)?,
+    };
     if let Some(field) = fields.duplicate {
         return Err(Error::new(
             ErrorKind::DuplicateField,
@@ -238,6 +238,45 @@ struct Fields<'a> {
     duplicate: Option<&'static str>,
 }
 
+impl<'a> Fields<'a> {
+    /// Finds them in a body that is as most are.
+    fn scan(text: &'a str) -> Option<Self> {
+        let mut fields = Self::default();
+        let mut is_readable = true;
+        scan::fields(text, |name, value| {
+            if let Some((name, slot)) = fields.slot(name) {
+                let value = serde_json::from_str(value).ok();
+                is_readable &= value.is_some();
+                if std::mem::replace(slot, value).is_some() {
+                    fields.duplicate = Some(name);
+                }
+            }
+        })?;
+        is_readable.then_some(fields)
+    }
+
+    /// Finds them, or says what is wrong.
+    fn parse(text: &'a str) -> Result<Self, Error> {
+        if too_deep(text.as_bytes()) {
+            return Err(invalid_json(format!("the request body is nested deeper than {DEPTH_MAX} levels")));
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let fields = Self::deserialize(&mut deserializer).map_err(|error| json_error(&error))?;
+        deserializer.end().map_err(|error| json_error(&error))?;
+        Ok(fields)
+    }
+
+    /// Where the value of a field goes, if it is of interest.
+    fn slot(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
+        Some(match name {
+            "model" => ("model", &mut self.model),
+            "stream" => ("stream", &mut self.stream),
+            "stream_options" => ("stream_options", &mut self.stream_options),
+            _ => return None,
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
@@ -251,14 +290,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
                 while let Some(CowStr(key)) = map.next_key()? {
-                    let (name, slot) = match key.as_ref() {
-                        "model" => ("model", &mut fields.model),
-                        "stream" => ("stream", &mut fields.stream),
-                        "stream_options" => ("stream_options", &mut fields.stream_options),
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
+                    let Some((name, slot)) = fields.slot(&key) else {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
                     };
                     if slot.replace(map.next_value()?).is_some() {
                         fields.duplicate = Some(name);

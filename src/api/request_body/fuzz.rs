@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{DEPTH_MAX, MODEL_BYTES_MAX, peek};
+use super::{DEPTH_MAX, Fields, MODEL_BYTES_MAX, peek};
 use crate::{api::error::ErrorKind, fuzz};
 
 const CORPUS: &[&[u8]] = &[
@@ -57,6 +57,16 @@ fn mutated_bodies_are_read_as_a_whole_parser_reads_them() {
     let edges = [deep(DEPTH_MAX - 2), deep(DEPTH_MAX - 1), deep(DEPTH_MAX), quoted];
     let corpus: Vec<&[u8]> = CORPUS.iter().copied().chain(edges.iter().map(String::as_bytes)).collect();
     fuzz::run("bodies", &corpus, PIECES, |input, _| {
+        if let Ok(text) = std::str::from_utf8(input)
+            && let Some(scanned) = Fields::scan(text)
+        {
+            let parsed = Fields::parse(text).unwrap();
+            let of = |fields: &Fields<'_>| {
+                let values = [fields.model, fields.stream, fields.stream_options];
+                (values.map(|value| value.map(|raw| raw.get().to_owned())), fields.duplicate)
+            };
+            assert_eq!(of(&scanned), of(&parsed));
+        }
         let tree = serde_json::from_slice::<Value>(input).ok();
         match peek(input) {
             Ok(peek) => {

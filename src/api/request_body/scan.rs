@@ -1,0 +1,266 @@
+//! One pass over a JSON object that most likely is one, as fast as its strings can be looked through.
+//!
+//! Gives up on anything out of the ordinary, right or wrong: whoever asks then has it parsed, which also
+//! says what is wrong. What is accepted here a parser accepts as well, with the same fields.
+
+/// Deepest nesting that is looked into here; one bit each.
+const DEPTH_MAX: u32 = 100;
+
+/// Calls `field` with the name and the value of every field, as they are spelled; `None` means that
+/// nothing can be said.
+pub(super) fn fields<'a>(text: &'a str, mut field: impl FnMut(&'a str, &'a str)) -> Option<()> {
+    let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
+    scan.space();
+    scan.take(b'{')?;
+    scan.space();
+    if scan.peek()? == b'}' {
+        scan.at += 1;
+    } else {
+        loop {
+            let name = scan.at;
+            scan.string()?;
+            let name = text.get(name + 1..scan.at - 1)?;
+            if name.contains('\\') {
+                return None;
+            }
+            scan.colon()?;
+            let value = scan.at;
+            scan.value()?;
+            field(name, text.get(value..scan.at)?);
+            scan.space();
+            match scan.next()? {
+                b',' => scan.space(),
+                b'}' => break,
+                _ => return None,
+            }
+        }
+    }
+    scan.space();
+    (scan.at == scan.bytes.len()).then_some(())
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn take(&mut self, wanted: u8) -> Option<()> {
+        (self.next()? == wanted).then_some(())
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn colon(&mut self) -> Option<()> {
+        self.space();
+        self.take(b':')?;
+        self.space();
+        Some(())
+    }
+
+    /// A value with all that is in it.
+    fn value(&mut self) -> Option<()> {
+        // From the lowest bit: whether what encloses this is an object.
+        let (mut enclosing, mut depth) = (0_u128, 0);
+        loop {
+            match self.peek()? {
+                b'"' => self.string()?,
+                open @ (b'{' | b'[') => {
+                    self.at += 1;
+                    self.space();
+                    let is_object = open == b'{';
+                    if self.peek()? == if is_object { b'}' } else { b']' } {
+                        self.at += 1;
+                    } else {
+                        if depth == DEPTH_MAX {
+                            return None;
+                        }
+                        depth += 1;
+                        enclosing = enclosing << 1 | u128::from(is_object);
+                        if is_object {
+                            self.string()?;
+                            self.colon()?;
+                        }
+                        continue;
+                    }
+                }
+                b't' => self.literal(b"true")?,
+                b'f' => self.literal(b"false")?,
+                b'n' => self.literal(b"null")?,
+                _ => self.number()?,
+            }
+            loop {
+                if depth == 0 {
+                    return Some(());
+                }
+                self.space();
+                let is_object = enclosing & 1 == 1;
+                match self.next()? {
+                    b',' => {
+                        self.space();
+                        if is_object {
+                            self.string()?;
+                            self.colon()?;
+                        }
+                        break;
+                    }
+                    b'}' if is_object => {}
+                    b']' if !is_object => {}
+                    _ => return None,
+                }
+                depth -= 1;
+                enclosing >>= 1;
+            }
+        }
+    }
+
+    fn literal(&mut self, text: &[u8]) -> Option<()> {
+        let end = self.at + text.len();
+        (self.bytes.get(self.at..end)? == text).then(|| self.at = end)
+    }
+
+    fn number(&mut self) -> Option<()> {
+        if self.peek()? == b'-' {
+            self.at += 1;
+        }
+        if self.peek()? == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    /// One or more.
+    fn digits(&mut self) -> Option<()> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
+    }
+
+    fn string(&mut self) -> Option<()> {
+        self.take(b'"')?;
+        loop {
+            self.at += plain(self.bytes.get(self.at..)?);
+            match self.next()? {
+                b'"' => return Some(()),
+                b'\\' => match self.next()? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+                    b'u' => {
+                        let digits = self.bytes.get(self.at..self.at + 4)?;
+                        if !digits.iter().all(u8::is_ascii_hexdigit) {
+                            return None;
+                        }
+                        self.at += 4;
+                    }
+                    _ => return None,
+                },
+                // A control character.
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// How many bytes at the beginning stand for themselves in a string. A block is looked at whole and
+/// without a branch, so that it becomes a few instructions on vectors.
+fn plain(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 32;
+    let special = |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
+    let mut at = 0;
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+        let mut found = 0;
+        for byte in block {
+            found |= special(*byte);
+        }
+        if found != 0 {
+            break;
+        }
+        at += BLOCK;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| special(*byte) != 0).unwrap_or(rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scanned(text: &str) -> Option<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        fields(text, |name, value| found.push((name.to_owned(), value.to_owned()))).map(|()| found)
+    }
+
+    #[test]
+    fn what_is_ordinary_is_read_and_all_else_is_left_to_a_parser() {
+        let long = "x".repeat(1_000);
+        let nested = "[{\"a\":[[],{}, {\"b\" : [1,-0.5e+7 , true,false,null]}]}]";
+        let text = format!("\n {{ \"a\" : \"{long}\\\"\\u00e9é{long}\" ,\t\"b\":{nested},\"c\":0 }} ");
+        let found = scanned(&text).unwrap();
+        assert_eq!(found[0], ("a".into(), format!("\"{long}\\\"\\u00e9é{long}\"")));
+        assert_eq!(found[1..], [("b".into(), nested.into()), ("c".into(), "0".into())]);
+        assert_eq!(scanned("{}"), Some(Vec::new()));
+        let deep = |depth| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(scanned(&deep(100)).is_some());
+        for text in [
+            "",
+            "[]",
+            "{",
+            "{}x",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"a\":1 \"b\":2}",
+            "{'a':1}",
+            "{\"a\":01}",
+            "{\"a\":-}",
+            "{\"a\":1.}",
+            "{\"a\":1e}",
+            "{\"a\":.5}",
+            "{\"a\":+1}",
+            "{\"a\":tru}",
+            "{\"a\":[1,]}",
+            "{\"a\":[1}}",
+            "{\"a\":{\"b\":1]}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"",
+            "{\"a\":\"\\",
+            "{\"\\u0061\":1}",
+            "{\"a\":{\"b\"}}",
+            "{\"a\":nan}",
+            &deep(102),
+        ] {
+            assert_eq!(scanned(text), None, "{text}");
+        }
+    }
+}
