@@ -57,6 +57,9 @@ pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpi
     /// Appends what there is, as much as there is room for; says whether there was anything before the
     /// end. Large bodies are read with it, without a copy in between where that can be had.
     fn poll_append(&mut self, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<Result<bool, Self::Error>>;
+
+    /// The request has a valid key.
+    fn authenticated(&self) {}
 }
 
 /// Serves one request. A client always gets an answer, if only an error's.
@@ -121,12 +124,17 @@ async fn answer(
     let route = head::route(head)?; // 404, 405
     let operation = match route {
         Route::Operation(operation) => operation,
-        Route::Models => return models(gateway, head).map(Answer::Local),
+        Route::Models => {
+            let models = models(gateway, head)?;
+            body.iter().for_each(RequestBody::authenticated);
+            return Ok(Answer::Local(models));
+        }
         Route::Root | Route::Healthz | Route::Readyz | Route::LitellmLiveness | Route::LitellmReadiness => {
             return Ok(Answer::Local(local::probe(route, worker.ready.load(Relaxed))));
         }
     };
     let key = authenticate(gateway, head)?; // 400, 401
+    body.iter().for_each(RequestBody::authenticated);
     record.operation(operation, key.instruments(None));
     let body = request::read(head, body, gateway.limits, record).await?; // 400, 408, 413, 415
     let request = ModelRequest::new(operation, head, body)?; // 400

@@ -2,25 +2,38 @@
 
 use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinSet},
+    time::MissedTickBehavior,
+};
 
 use super::{
-    Phase, connection,
+    Phase, Shared,
+    connection::{self, Client},
+    guard::{Guard, Permit},
     listener::{Listener, Listeners},
+    open::Open,
     socket::Socket,
 };
-use crate::{config, http_client::SWEEP_INTERVAL, proxy::Worker};
+use crate::{
+    http_client::SWEEP_INTERVAL,
+    proxy::Worker,
+    telemetry::{dimensions::Rejection, instruments::ServerInstruments},
+};
 
 /// Accepts until the shutdown, then waits for the connections that are open.
 pub(super) async fn accept(
     listeners: Vec<Listener>,
     worker: Rc<Worker>,
     mut phase: watch::Receiver<Phase>,
-    settings: &Arc<config::Server>,
+    shared: Shared,
 ) -> io::Result<()> {
+    let Shared { settings, guard } = shared;
     let mut listeners = Listeners::new(listeners)?;
     let instruments = Arc::clone(&worker.gateway.load().instruments);
     let mut connections = JoinSet::new();
+    let mut open = Open::default();
     let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pause = Duration::ZERO;
@@ -28,23 +41,29 @@ pub(super) async fn accept(
         tokio::select! {
             biased;
             changed = phase.changed() => if changed.is_err() { break },
-            Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+            Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => report(ended, &mut open),
             _ = sweeps.tick() => worker.pool.sweep(),
             accepted = accept_after(&mut listeners, pause) => match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, address)) => {
                     pause = Duration::ZERO;
                     instruments.accepted.add((), 1);
-                    let guard = instruments.connections.enter(());
-                    let serving = connection::serve(socket, Rc::clone(&worker), phase.clone(), Arc::clone(settings));
-                    connections.spawn_local(async move {
+                    let Some(permit) = admit(&guard, address, &mut open, &instruments) else { continue };
+                    let activity = open.activity(permit);
+                    let active = instruments.connections.enter(());
+                    let client = Client { settings: Arc::clone(&settings), activity: Rc::clone(&activity) };
+                    let serving = connection::serve(socket, Rc::clone(&worker), phase.clone(), client);
+                    let task = connections.spawn_local(async move {
                         serving.await;
-                        drop(guard);
+                        drop(active);
                     });
+                    open.add(activity, task);
                 }
                 Err(error) => {
                     // Out of file descriptors: the next accept fails as well, so wait for some.
                     pause = (pause * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
                     instruments.accept_errors.add((), 1);
+                    let has_room = open.evict(false);
+                    instruments.rejected.add(Rejection::Evicted, u64::from(has_room));
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept a connection");
                 }
             },
@@ -54,8 +73,8 @@ pub(super) async fn accept(
     let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
     loop {
         tokio::select! {
-            ended = connections.join_next() => match ended {
-                Some(ended) => report(ended),
+            ended = connections.join_next_with_id() => match ended {
+                Some(ended) => report(ended, &mut open),
                 None => break Ok(()),
             },
             // Also when nobody is left who could say so.
@@ -74,7 +93,34 @@ async fn accept_after(listeners: &mut Listeners, pause: Duration) -> io::Result<
     poll_fn(|cx| listeners.poll_accept(cx)).await
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
+/// A place for a new connection, if need be that of one that is idle.
+fn admit(
+    guard: &Arc<Guard>,
+    address: Option<SocketAddr>,
+    open: &mut Open,
+    instruments: &ServerInstruments,
+) -> Option<Permit> {
+    let address = address.map(|address| address.ip());
+    let admitted = guard.admit(address).or_else(|reason| {
+        let can_help = match reason {
+            Rejection::Connections => open.evict(false),
+            Rejection::Unauthenticated => open.evict(true),
+            Rejection::Address | Rejection::RefusedKeys | Rejection::Evicted => false,
+        };
+        if !can_help {
+            return Err(reason);
+        }
+        instruments.rejected.add(Rejection::Evicted, 1);
+        guard.admit(address)
+    });
+    admitted.inspect_err(|reason| instruments.rejected.add(*reason, 1)).ok()
+}
+
+fn report(ended: Result<(Id, ()), JoinError>, open: &mut Open) {
+    open.remove(match &ended {
+        Ok((task, ())) => *task,
+        Err(error) => error.id(),
+    });
     if let Err(error) = ended
         && error.is_panic()
     {

@@ -10,11 +10,13 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::sync::watch;
 
 use super::{
     Phase,
-    http1::{Asked, End, RequestBody, Start, Wire, respond},
+    http1::{Asked, End, Head, RequestBody, Start, Wire, respond},
+    open::Activity,
     socket::Socket,
     waiting::Waiting,
 };
@@ -23,19 +25,22 @@ use crate::{
     config,
     message::Response,
     proxy::{self, Body, Worker},
-    telemetry::dimensions::ConnectionTimeout,
+    telemetry::dimensions::{ConnectionTimeout, Rejection},
 };
 
 /// Longest time for reading away what a client still sends when its connection is closed.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
+/// What a connection is served with.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) settings: Arc<config::Server>,
+    pub(super) activity: Rc<Activity>,
+}
+
 /// Serves requests until the client leaves or the drain begins.
-pub(super) async fn serve(
-    socket: Socket,
-    worker: Rc<Worker>,
-    mut phase: watch::Receiver<Phase>,
-    settings: Arc<config::Server>,
-) {
+pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::Receiver<Phase>, client: Client) {
+    let Client { settings, activity } = client;
     let instruments = Arc::clone(&worker.gateway.load().instruments);
     let wire = RefCell::new(Wire::new(socket, &settings));
     // Polled only while the client has no request under way: then its wake-ups mean something.
@@ -61,9 +66,16 @@ pub(super) async fn serve(
         let (response, asked) = match start.await {
             Start::Head(head) => {
                 waiting.has_request();
+                activity.is_busy();
+                let forwarded = forwarded(&settings, &head);
                 let asked = Asked::of(&head);
-                let serving = pin!(proxy::serve(&worker, head.head, RequestBody(&wire)));
+                let serving =
+                    pin!(proxy::serve(&worker, head.head, RequestBody { wire: &wire, permit: &activity.permit }));
                 let Some(response) = while_there(&wire, serving).await else { return };
+                if response.status == StatusCode::UNAUTHORIZED && activity.permit.refused(forwarded.as_deref()) {
+                    instruments.rejected.add(Rejection::RefusedKeys, 1);
+                    return;
+                }
                 (response, asked)
             }
             Start::Refused(error) => (proxy::refuse(&worker, &error), Asked::nothing()),
@@ -71,7 +83,10 @@ pub(super) async fn serve(
         };
         let may_keep = waiting.may_go_on() && worker.ready.load(Relaxed);
         match respond(&wire, response, asked, may_keep).await {
-            End::KeepAlive => waiting.has_worked(),
+            End::KeepAlive => {
+                waiting.has_worked();
+                activity.is_idle();
+            }
             End::Close => break,
             End::Stalled => {
                 instruments.timeouts.add(ConnectionTimeout::Write, 1);
@@ -82,6 +97,15 @@ pub(super) async fn serve(
     }
     // A client that goes on sending has had its answer.
     let _cut_off = Box::pin(tokio::time::timeout(LINGER_MAX, wire.into_inner().close())).await.is_err();
+}
+
+/// For whom a proxy in front says that it speaks: looked at where there can be one only.
+fn forwarded(settings: &config::Server, head: &Head) -> Option<Vec<u8>> {
+    if settings.trusted_proxies.is_empty() {
+        return None;
+    }
+    let lines: Vec<&[u8]> = head.head.headers.all("x-forwarded-for").collect();
+    (!lines.is_empty()).then(|| lines.join(&b','))
 }
 
 fn late_head(limit: Duration) -> Error {

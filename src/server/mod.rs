@@ -6,8 +6,11 @@
 
 mod accept;
 mod connection;
+mod guard;
 mod http1;
 mod listener;
+mod memory;
+mod open;
 mod socket;
 mod waiting;
 
@@ -15,6 +18,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
+    path::Path,
     pin::{Pin, pin},
     rc::Rc,
     sync::{
@@ -33,7 +37,10 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use self::listener::{Bound, Files, Listener};
+use self::{
+    guard::Guard,
+    listener::{Bound, Files, Listener},
+};
 use crate::{
     config::{self, Listen},
     gateway::Gateway,
@@ -73,6 +80,8 @@ impl Server {
     pub fn start(settings: &config::Server, gateway: &Arc<ArcSwap<Gateway>>) -> Result<Self, String> {
         let Bound { listeners, places } = listener::bind(settings)?;
         let files = Files::of(&places);
+        let memory = settings.memory_limit.unwrap_or_else(|| memory::limit(Path::new("/")));
+        let guard = Arc::new(Guard::new(settings, guard::connections(settings, memory, guard::descriptors())));
         let settings = Arc::new(settings.clone());
         let ready = Arc::new(AtomicBool::new(true));
         let (phase, _) = watch::channel(Phase::Serving);
@@ -81,9 +90,10 @@ impl Server {
         for (number, listeners) in listeners.into_iter().enumerate() {
             let (done, worker) = oneshot::channel();
             let (gateway, ready, phase) = (Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
-            let (settings, started) = (Arc::clone(&settings), started.clone());
+            let shared = Shared { settings: Arc::clone(&settings), guard: Arc::clone(&guard) };
+            let started = started.clone();
             let spawned = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let ended = work(listeners, gateway, ready, phase, &settings, &started);
+                let ended = work(listeners, gateway, ready, phase, shared, &started);
                 if let Err(error) = ended
                     && let Err(mpsc::SendError(Err(error))) = started.send(Err(error))
                 {
@@ -152,13 +162,20 @@ impl Server {
     }
 }
 
+/// What all workers go by.
+#[derive(Debug, Clone)]
+struct Shared {
+    settings: Arc<config::Server>,
+    guard: Arc<Guard>,
+}
+
 /// The life of one worker thread.
 fn work(
     listeners: Vec<Listener>,
     gateway: Arc<ArcSwap<Gateway>>,
     ready: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
-    settings: &Arc<config::Server>,
+    shared: Shared,
     started: &mpsc::Sender<io::Result<()>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -173,7 +190,7 @@ fn work(
     });
     // Nobody waits for it when another worker could not start.
     let _unheard = started.send(Ok(()));
-    runtime.block_on(accept::accept(listeners, worker, phase, settings))
+    runtime.block_on(accept::accept(listeners, worker, phase, shared))
 }
 
 #[cfg(test)]

@@ -200,6 +200,7 @@ catalog! {
     CONNECTIONS_ACTIVE: Gateway, "tollgate.connections.active", Kind::UpDownCounter, "{connection}", WHOLE, [], "Client connections that are open.";
     CONNECTIONS_ACCEPTED: Gateway, "tollgate.connections.accepted", Kind::Counter, "{connection}", WHOLE, [], "Client connections accepted.";
     ACCEPT_ERRORS: Gateway, "tollgate.connections.accept_errors", Kind::Counter, "{error}", WHOLE, [], "Failures to accept a connection, such as too few file descriptors.";
+    CONNECTIONS_REJECTED: Gateway, "tollgate.connections.rejected", Kind::Counter, "{connection}", WHOLE, ["tollgate.reason"], "Client connections closed at once because of a limit, or idle ones closed to make room (evicted).";
     CONNECTION_TIMEOUTS: Gateway, "tollgate.connections.timeouts", Kind::Counter, "{connection}", WHOLE, ["tollgate.reason"], "Client connections closed because nothing came (first_byte, head, idle) or nothing was taken (write) for too long.";
     UPSTREAM_CONNECTIONS: Gateway, "tollgate.upstream.connections.opened", Kind::Counter, "{connection}", WHOLE, ["tollgate.provider"], "Connections opened to a provider.";
     CONFIG_RELOADS: Gateway, "tollgate.config.reloads", Kind::Counter, "{reload}", WHOLE, ["tollgate.outcome"], "Configurations read while running, by what came of it.";

@@ -50,6 +50,17 @@ attribute_enum! {
 }
 
 attribute_enum! {
+    /// Why a client's connection was closed before it could do anything, or to make room.
+    pub enum Rejection: "tollgate.reason" {
+        Connections = "max_connections",
+        Address = "max_connections_per_address",
+        Unauthenticated = "max_unauthenticated",
+        RefusedKeys = "auth_failures",
+        Evicted = "evicted",
+    }
+}
+
+attribute_enum! {
     /// How far a request had come when its client left.
     pub enum CancelPhase: "tollgate.phase" {
         RequestBody = "request_body",
@@ -287,6 +298,7 @@ mod tests {
     fn no_two_numbers_stand_for_the_same_attributes() {
         assert_distinct(Method::ALL.iter().copied());
         assert_distinct(Outcome::ALL.iter().copied());
+        assert_distinct(Rejection::ALL.iter().copied());
         assert_distinct(ConnectionTimeout::ALL.iter().copied());
         assert_distinct(ErrorKind::ALL.iter().copied());
         assert_distinct(ErrorKind::ALL.iter().copied().map(Some).chain([None]));

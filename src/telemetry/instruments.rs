@@ -8,7 +8,8 @@ use super::{
     attribute::Attribute,
     catalog as metric,
     dimensions::{
-        AuthDecision, CancelPhase, ConnectionTimeout, Ending, Method, Outcome, Plain, Reload, Target, TokenType,
+        AuthDecision, CancelPhase, ConnectionTimeout, Ending, Method, Outcome, Plain, Rejection, Reload, Target,
+        TokenType,
     },
     handle::{Counter, Gauge, Histogram, UpDownCounter},
     registry::Registry,
@@ -30,6 +31,7 @@ pub struct ServerInstruments {
     pub accepted: Counter,
     pub accept_errors: Counter,
     pub reloads: Counter<Reload>,
+    pub rejected: Counter<Rejection>,
     pub timeouts: Counter<ConnectionTimeout>,
     /// Held, for a series ends with its last handle.
     _build_info: Gauge,
@@ -54,6 +56,7 @@ impl ServerInstruments {
             accepted: registry.counter(&metric::CONNECTIONS_ACCEPTED, &[]),
             accept_errors: registry.counter(&metric::ACCEPT_ERRORS, &[]),
             reloads: registry.counter(&metric::CONFIG_RELOADS, &[]),
+            rejected: registry.counter(&metric::CONNECTIONS_REJECTED, &[]),
             timeouts: registry.counter(&metric::CONNECTION_TIMEOUTS, &[]),
             _build_info: build_info,
         };
@@ -65,6 +68,7 @@ impl ServerInstruments {
         server.connections.create(());
         server.accepted.create(());
         server.accept_errors.create(());
+        Rejection::ALL.iter().for_each(|reason| server.rejected.create(*reason));
         ConnectionTimeout::ALL.iter().for_each(|reason| server.timeouts.create(*reason));
         Arc::new(server)
     }

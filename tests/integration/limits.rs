@@ -208,3 +208,94 @@ fn a_client_that_takes_little_but_something_is_served() {
     }
     assert_eq!(timeouts(&gateway, "write"), 0.0);
 }
+
+fn rejected(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metric("tollgate.connections.rejected", &[&format!("tollgate.reason={reason}")])
+}
+
+fn active(gateway: &Gateway) -> f64 {
+    gateway.metric("tollgate.connections.active", &[])
+}
+
+/// A connection that has served one request and is kept.
+fn kept(gateway: &Gateway) -> TcpStream {
+    let mut socket = connect(gateway.address);
+    socket.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+    assert_eq!(read_reply(&mut socket, false).status, 200);
+    socket
+}
+
+#[test]
+fn at_the_most_connections_the_longest_idle_one_makes_room() {
+    let gateway = plain("max_connections = 3\nmax_connections_per_address = 0");
+    let [mut first, mut second, mut third] = [kept(&gateway), kept(&gateway), kept(&gateway)];
+    // Now the first has been idle for the shortest time.
+    first.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+    assert_eq!(read_reply(&mut first, false).status, 200);
+    let mut fourth = kept(&gateway);
+    assert!(!read_more(&mut second, &mut Vec::new()), "the longest idle one is closed");
+    assert_eq!((rejected(&gateway, "evicted"), active(&gateway)), (1.0, 3.0));
+    for socket in [&mut first, &mut third, &mut fourth] {
+        socket.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+        assert_eq!(read_reply(socket, false).status, 200);
+    }
+    // When none is idle, the new one is closed.
+    for socket in [&mut first, &mut third, &mut fourth] {
+        socket.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nx-api-key: tg-integration-key\r\nContent-Length: 13\r\n\r\n").unwrap();
+    }
+    eventually("all are busy", || gateway.metric("http.server.active_requests", &[]) == 3.0);
+    let (took, said) = until_closed(&mut connect(gateway.address));
+    assert!(took < Duration::from_secs(1) && said.is_empty(), "{said}");
+    assert_eq!((rejected(&gateway, "max_connections"), rejected(&gateway, "evicted")), (1.0, 1.0));
+    for socket in [&mut first, &mut third, &mut fourth] {
+        socket.write_all(CHAT.as_bytes()).unwrap();
+        assert_eq!(read_reply(socket, false).status, 200);
+    }
+}
+
+#[test]
+fn one_address_has_so_many_connections_and_no_more() {
+    let gateway = plain("max_connections_per_address = 2");
+    let [first, _second] = [kept(&gateway), kept(&gateway)];
+    let (took, said) = until_closed(&mut connect(gateway.address));
+    assert!(took < Duration::from_secs(1) && said.is_empty(), "{said}");
+    assert_eq!(rejected(&gateway, "max_connections_per_address"), 1.0);
+    drop(first);
+    eventually("there is room", || active(&gateway) == 1.0);
+    kept(&gateway);
+    let gateway = plain("max_connections_per_address = 2\ntrusted_proxies = [\"127.0.0.0/8\"]");
+    let _four = [kept(&gateway), kept(&gateway), kept(&gateway), kept(&gateway)];
+}
+
+#[test]
+fn connections_without_a_key_leave_room_for_those_with_one() {
+    let gateway = plain("max_unauthenticated = 2\nfirst_byte_timeout = \"8s\"");
+    let _served = [kept(&gateway), kept(&gateway), kept(&gateway)];
+    let _silent = [connect(gateway.address), connect(gateway.address)];
+    eventually("they are open", || active(&gateway) == 5.0);
+    let (took, said) = until_closed(&mut connect(gateway.address));
+    assert!(took < Duration::from_secs(1) && said.is_empty(), "{said}");
+    assert_eq!(rejected(&gateway, "max_unauthenticated"), 1.0);
+}
+
+#[test]
+fn an_address_that_tries_keys_is_shut_out_for_a_while() {
+    let gateway = plain("auth_failures_per_second = 2\nauth_failures_burst = 3");
+    let wrong = "POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nx-api-key: wrong\r\nContent-Length: 0\r\n\r\n";
+    for _ in 0..3 {
+        assert_eq!(send(gateway.address, wrong.as_bytes()).status, 401);
+    }
+    let mut socket = connect(gateway.address);
+    socket.write_all(wrong.as_bytes()).unwrap();
+    assert_eq!(until_closed(&mut socket).1, "");
+    let (_, said) = until_closed(&mut connect(gateway.address));
+    assert_eq!(said, "");
+    assert_eq!(rejected(&gateway, "auth_failures"), 2.0);
+    // What was already open is not touched, and half a second later there is one more.
+    eventually("it is let in again", || {
+        let mut socket = connect(gateway.address);
+        let _refused = socket.write_all(&post_bytes("/v1/chat/completions", CHAT)).is_err();
+        let mut read = Vec::new();
+        read_more(&mut socket, &mut read) && read.starts_with(b"HTTP/1.1 200 ")
+    });
+}

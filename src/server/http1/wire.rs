@@ -23,7 +23,7 @@ use crate::{
     http_client::Watchdog,
     message::{self, Framing, Read},
     proxy,
-    server::socket::Socket,
+    server::{guard::Permit, socket::Socket},
 };
 
 /// What is read ahead of a client that sends its next requests early.
@@ -236,27 +236,34 @@ impl Wire {
 
 /// The body of the request under way.
 #[derive(Debug)]
-pub(in crate::server) struct RequestBody<'a>(pub(in crate::server) &'a RefCell<Wire>);
+pub(in crate::server) struct RequestBody<'a> {
+    pub(in crate::server) wire: &'a RefCell<Wire>,
+    pub(in crate::server) permit: &'a Permit,
+}
 
 impl Body for RequestBody<'_> {
     type Data = Bytes;
     type Error = &'static str;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        self.0.borrow_mut().poll_body(cx).map(|data| data.map(|data| data.map(Frame::data)))
+        self.wire.borrow_mut().poll_body(cx).map(|data| data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.borrow().input.is_drained()
+        self.wire.borrow().input.is_drained()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.borrow().input.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.wire.borrow().input.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl proxy::RequestBody for RequestBody<'_> {
     fn poll_append(&mut self, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<Result<bool, &'static str>> {
-        self.0.borrow_mut().poll_append(cx, to)
+        self.wire.borrow_mut().poll_append(cx, to)
+    }
+
+    fn authenticated(&self) {
+        self.permit.authenticated();
     }
 }
