@@ -30,6 +30,8 @@ pub enum ErrorKind {
     UnknownModel,
     ClientCancelled,
     ModelNotAllowed,
+    KeyBusy,
+    GatewayBusy,
     ProviderUnreachable,
     ProviderTimeout,
     ProviderRateLimited,
@@ -40,6 +42,7 @@ pub enum ErrorKind {
     ProviderStreamBroken,
     ProviderStreamIdle,
     ProviderAnswerTimeout,
+    Overloaded,
     GatewayInternal,
 }
 
@@ -65,10 +68,10 @@ impl ErrorKind {
         Self::InvalidHead, Self::HeadTooLarge, Self::TargetTooLong, Self::HeadTimeout, Self::ExpectationFailed, Self::UnknownRoute, Self::MethodNotAllowed, Self::MethodRefused, Self::MissingKey,
         Self::InvalidKey, Self::ConflictingKeys, Self::UnsupportedEncoding, Self::BodyTooLarge, Self::BodyTimeout,
         Self::BodyIncomplete, Self::InvalidJson, Self::DuplicateField, Self::InvalidField, Self::UnknownModel,
-        Self::ClientCancelled, Self::ModelNotAllowed, Self::ProviderUnreachable, Self::ProviderTimeout,
+        Self::ClientCancelled, Self::ModelNotAllowed, Self::KeyBusy, Self::GatewayBusy, Self::ProviderUnreachable, Self::ProviderTimeout,
         Self::ProviderRateLimited, Self::ProviderServerError, Self::ProviderRejected, Self::ProviderCredentials,
         Self::ProviderInvalidResponse, Self::ProviderStreamBroken, Self::ProviderStreamIdle,
-        Self::ProviderAnswerTimeout, Self::GatewayInternal,
+        Self::ProviderAnswerTimeout, Self::Overloaded, Self::GatewayInternal,
     ];
 
     /// The table.
@@ -88,7 +91,7 @@ impl ErrorKind {
             Self::ConflictingKeys => face(400, "conflicting_api_keys", false, "client_conflicting_keys", "the request carries two different client keys"),
             Self::UnsupportedEncoding => face(415, "unsupported_content_encoding", false, "client_unsupported_encoding", "the request body is compressed"),
             Self::BodyTooLarge => face(413, "request_too_large", false, "client_body_too_large", "the request body is over `server.body_bytes_max`"),
-            Self::BodyTimeout => face(408, "request_body_timeout", true, "client_body_timeout", "the request body stalled for `server.body_timeout`"),
+            Self::BodyTimeout => face(408, "request_body_timeout", true, "client_body_timeout", "the request body stalled for `server.body_timeout` or came slower than `server.min_body_rate`"),
             Self::BodyIncomplete => face(400, "incomplete_body", false, "client_body_incomplete", "the request body ended early or broke its framing"),
             Self::InvalidJson => face(400, "invalid_json", false, "client_invalid_json", "the request body is not a JSON object in UTF-8"),
             Self::DuplicateField => face(400, "duplicate_field", false, "client_duplicate_field", "`model`, `stream` or `stream_options` appears twice"),
@@ -96,6 +99,8 @@ impl ErrorKind {
             Self::UnknownModel => face(404, "model_not_found", false, "client_unknown_model", "the model is not in the configuration"),
             Self::ClientCancelled => face(499, "client_cancelled", false, "client_cancelled", "the client left before the answer was complete"),
             Self::ModelNotAllowed => face(403, "model_not_allowed", false, "policy_model_not_allowed", "the client key may not use this model"),
+            Self::KeyBusy => face(429, "key_requests_in_flight", true, "policy_key_busy", "the client key has `server.max_requests_per_key` requests under way"),
+            Self::GatewayBusy => face(429, "requests_in_flight", true, "policy_gateway_busy", "the gateway has `server.max_requests` requests under way"),
             Self::ProviderUnreachable => face(502, "provider_unreachable", true, "provider_unreachable", "no connection to the provider, or it closed before answering"),
             Self::ProviderTimeout => face(504, "provider_timeout", true, "provider_timeout", "no first byte within `first_byte_timeout`"),
             Self::ProviderRateLimited => face(429, "provider_rate_limited", true, "provider_rate_limited", "the provider answered 429"),
@@ -106,6 +111,7 @@ impl ErrorKind {
             Self::ProviderStreamBroken => face(502, "provider_stream_broken", true, "provider_stream_broken", "the answer broke off before its end"),
             Self::ProviderStreamIdle => face(504, "provider_stream_idle", true, "provider_stream_idle", "no byte of the answer for `idle_timeout`"),
             Self::ProviderAnswerTimeout => face(504, "provider_answer_timeout", true, "provider_answer_timeout", "the answer took longer than `answer_timeout` or `stream_timeout`"),
+            Self::Overloaded => face(503, "overloaded", true, "gateway_overloaded", "memory is short (`server.memory_limit`, `server.body_memory`)"),
             Self::GatewayInternal => face(500, "internal_error", true, "gateway_internal", "a bug in the gateway"),
         }
     }

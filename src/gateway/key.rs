@@ -31,6 +31,8 @@ pub struct Keys {
 #[derive(Debug)]
 pub struct ClientKey {
     pub name: String,
+    /// Its place among the keys.
+    pub number: usize,
     /// Ascending model numbers; `None` for all.
     models: Option<Vec<usize>>,
     /// In the order of `models`, or of all models.
@@ -68,11 +70,11 @@ impl Keys {
             config.keys.iter().map(|key| key.models.as_ref().map_or(all.len(), Vec::len).saturating_add(1)).sum();
         let create = pairs.saturating_mul(token_types) <= SERIES_MAX;
         let mut bound = 0;
-        let keys = config.keys.iter().map(|key| {
+        let keys = config.keys.iter().enumerate().map(|(number, key)| {
             let models = key.models.as_deref().unwrap_or(&all);
             let (instruments, other) =
                 super::key_model_instruments(registry, config, &key.name, models, &mut bound, create);
-            (key.sha256, ClientKey { name: key.name.clone(), models: key.models.clone(), instruments, other })
+            (key.sha256, ClientKey { name: key.name.clone(), number, models: key.models.clone(), instruments, other })
         });
         Self { by_digest: keys.collect() }
     }

@@ -4,6 +4,7 @@
 //! from its first line to its last byte. Metric handles live in the objects they measure.
 
 mod deployment;
+mod in_flight;
 mod key;
 mod model;
 mod reload;
@@ -11,6 +12,7 @@ mod reload;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 pub use deployment::{Deployment, HttpTransport, Provider, Transport};
+pub use in_flight::{InFlight, Turn};
 pub use key::{ClientKey, Keys};
 pub use model::Model;
 pub use reload::{Part, Reloaded, Reloader};
@@ -34,6 +36,7 @@ const KEY_MODEL_PAIRS_MAX: usize = 2 * SERIES_MAX;
 #[derive(Debug)]
 pub struct Gateway {
     pub limits: Limits,
+    pub in_flight: Arc<InFlight>,
     pub instruments: Arc<ServerInstruments>,
     models: Vec<Model>,
     model_by_name: HashMap<String, usize>,
@@ -45,6 +48,8 @@ pub struct Gateway {
 pub struct Limits {
     pub body_bytes_max: usize,
     pub body_timeout: Duration,
+    /// In bytes a second.
+    pub min_body_rate: usize,
 }
 
 impl Gateway {
@@ -58,7 +63,12 @@ impl Gateway {
             .collect::<Result<Vec<_>, String>>()?;
         let model_by_name = models.iter().enumerate().map(|(index, model)| (model.name.clone(), index)).collect();
         Ok(Self {
-            limits: Limits { body_bytes_max: config.server.body_bytes_max, body_timeout: config.server.body_timeout },
+            limits: Limits {
+                body_bytes_max: config.server.body_bytes_max,
+                body_timeout: config.server.body_timeout,
+                min_body_rate: config.server.min_body_rate,
+            },
+            in_flight: InFlight::new(&config.server, config.keys.len()),
             instruments: ServerInstruments::bind(registry),
             keys: Keys::new(config, registry),
             models,

@@ -7,6 +7,7 @@ mod attempt;
 mod body;
 mod echo;
 mod head;
+mod load;
 mod local;
 mod record;
 mod request;
@@ -29,8 +30,11 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-pub use self::body::{Body, BrokenOff};
 use self::{attempt::Attempt, record::Record, request::ModelRequest};
+pub use self::{
+    body::{Body, BrokenOff},
+    load::Load,
+};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -45,7 +49,10 @@ use crate::{
 /// What one worker thread serves requests with.
 #[derive(Debug)]
 pub struct Worker {
+    /// Tells it from the others, from 0.
+    pub number: usize,
     pub gateway: Arc<ArcSwap<Gateway>>,
+    pub load: Arc<Load>,
     pub pool: Pool,
     /// Whether `/readyz` says yes; no from the moment of the shutdown signal.
     pub ready: Arc<AtomicBool>,
@@ -62,6 +69,10 @@ pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpi
     fn authenticated(&self) {}
 }
 
+/// Errors whose request is not read to its end, so that nothing can follow on its connection.
+const CLOSING: [ErrorKind; 4] =
+    [ErrorKind::InvalidHead, ErrorKind::MethodRefused, ErrorKind::BodyTooLarge, ErrorKind::Overloaded];
+
 /// Serves one request. A client always gets an answer, if only an error's.
 pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Response<Body> {
     // The one load: a reload in the middle of a request does not concern it.
@@ -72,11 +83,7 @@ pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Respo
     let answer = answer(worker, &gateway, &head, &mut body, &mut record).await;
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
-        Err(error)
-            if matches!(error.kind, ErrorKind::InvalidHead | ErrorKind::MethodRefused | ErrorKind::BodyTooLarge) =>
-        {
-            false
-        }
+        Err(error) if CLOSING.contains(&error.kind) => false,
         _ => request::discard(&head, body).await,
     };
     let mut response = match answer {
@@ -136,7 +143,9 @@ async fn answer(
     let key = authenticate(gateway, head)?; // 400, 401
     body.iter().for_each(RequestBody::authenticated);
     record.operation(operation, key.instruments(None));
-    let body = request::read(head, body, gateway.limits, record).await?; // 400, 408, 413, 415
+    worker.load.check()?; // 503
+    record.turn(gateway.in_flight.enter(worker.number, key.number)?); // 429
+    let body = request::read(head, body, gateway.limits, &worker.load, record).await?; // 400, 408, 413, 415, 503
     let request = ModelRequest::new(operation, head, body)?; // 400
     let (index, model) = gateway.model(request.model()).ok_or_else(|| request.unknown_model())?; // 404
     if !key.allows(index) {

@@ -18,6 +18,7 @@ use crate::{
         operation::{Operation, Route},
         usage::Usage,
     },
+    gateway::Turn,
     message::{Headers, Response},
     telemetry::{
         ActiveGuard,
@@ -40,6 +41,7 @@ pub(super) struct Record {
     body_wait: Duration,
     overhead: Option<Duration>,
     response_bytes: u64,
+    turn: Option<Turn>,
     ended: bool,
 }
 
@@ -59,6 +61,7 @@ impl Record {
             body_wait: Duration::ZERO,
             overhead: None,
             response_bytes: 0,
+            turn: None,
             ended: false,
         }
     }
@@ -67,6 +70,11 @@ impl Record {
     pub(super) fn operation(&mut self, operation: Operation, other_models: &Arc<KeyModelInstruments>) {
         self.operation = Some(operation);
         self.key_model = Some(Arc::clone(other_models));
+    }
+
+    /// It is counted among those under way.
+    pub(super) fn turn(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// Its model is one the key may use.
@@ -142,6 +150,9 @@ impl Record {
         if matches!(error.kind, ErrorKind::MissingKey | ErrorKind::InvalidKey) {
             headers.push("www-authenticate", b"Bearer");
         }
+        if matches!(error.kind, ErrorKind::KeyBusy | ErrorKind::GatewayBusy | ErrorKind::Overloaded) {
+            headers.push("retry-after", b"1");
+        }
         if matches!(error.kind, ErrorKind::BodyTimeout | ErrorKind::BodyIncomplete) {
             // What is left of the body is not worth reading.
             headers.push("connection", b"close");
@@ -187,6 +198,7 @@ impl Record {
             return;
         }
         self.ended = true;
+        self.turn = None;
         self.server.duration.record_duration((self.target, ending), at.saturating_duration_since(self.started));
         self.server.response_body.record(self.target, self.response_bytes);
         if let Some(kind) = kind {

@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 
-use super::{RequestBody, head, record::Record};
+use super::{Load, RequestBody, head, load::Share, record::Record};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -27,6 +28,8 @@ use crate::{
 
 /// Room for a body that does not come in one piece, and by how much it grows at least.
 const GROWTH_MIN: usize = 256 * 1024;
+/// A body has this long before it has to come with a certain rate.
+const SLOW_FOR: Duration = Duration::from_secs(30);
 /// Largest body that is read away so that a connection can go on.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Longest time for that.
@@ -41,6 +44,7 @@ pub(super) struct ModelRequest<'a> {
     model: Bytes,
     places: Places,
     body: Bytes,
+    _share: Option<Share>,
 }
 
 /// Reads the whole body, or refuses it as early as its size is known.
@@ -48,33 +52,63 @@ pub(super) async fn read(
     head: &Head,
     body: &mut Option<impl RequestBody>,
     limits: Limits,
+    load: &Arc<Load>,
     record: &mut Record,
-) -> Result<Bytes, Error> {
+) -> Result<(Bytes, Option<Share>), Error> {
     head::check_encoding(head)?;
+    let mut share = None;
     let announced =
         head.headers.get("content-length").and_then(|length| str::from_utf8(length).ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limits.body_bytes_max as u64) {
         return Err(too_large(limits.body_bytes_max));
     }
-    let Some(mut body) = body.take() else { return Ok(Bytes::new()) };
-    let mut waited = Duration::ZERO;
-    let read = read_bounded(&mut body, limits.body_bytes_max, limits.body_timeout, &mut waited).await?;
-    record.body_read(read.len(), waited);
-    Ok(read)
+    let Some(mut body) = body.take() else { return Ok((Bytes::new(), None)) };
+    let mut pace = Pace { limits, waited: Duration::ZERO, since: None };
+    let read = read_bounded(&mut body, load, &mut share, &mut pace).await?;
+    record.body_read(read.len(), pace.waited);
+    Ok((read, share))
+}
+
+/// How a body comes.
+struct Pace {
+    limits: Limits,
+    /// What of the time was the client's.
+    waited: Duration,
+    /// The first time that it was waited for.
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// Refuses a body that keeps coming, but too slowly.
+    fn check(&self, length: usize, now: Instant) -> Result<(), Error> {
+        let Some(since) = self.since else { return Ok(()) };
+        let took = now.saturating_duration_since(since);
+        if took >= SLOW_FOR && (length as u128) * 1000 < took.as_millis() * self.limits.min_body_rate as u128 {
+            let rate = self.limits.min_body_rate;
+            let message =
+                format!("the request body comes with less than {rate} bytes a second (`server.min_body_rate`)");
+            return Err(Error::new(ErrorKind::BodyTimeout, message));
+        }
+        Ok(())
+    }
 }
 
 /// What comes next; what has not come with the head is waited for, and the wait is counted.
 async fn next<T, E: fmt::Display>(
-    pause_max: Duration,
-    waited: &mut Duration,
+    pace: &mut Pace,
+    length: usize,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, E>>,
 ) -> Result<T, Error> {
     let next = match poll_fn(|cx| Poll::Ready(poll(cx))).await {
         Poll::Ready(next) => next,
         Poll::Pending => {
-            let since = Instant::now();
+            let pause_max = pace.limits.body_timeout;
+            let since = tokio::time::Instant::now().into_std();
             let next = tokio::time::timeout(pause_max, poll_fn(poll)).await;
-            *waited += since.elapsed();
+            let now = tokio::time::Instant::now().into_std();
+            pace.waited += now.saturating_duration_since(since);
+            pace.since.get_or_insert(since);
+            pace.check(length, now)?;
             next.map_err(|_| {
                 let message = format!("the request body stalled for {} s", pause_max.as_secs());
                 Error::new(ErrorKind::BodyTimeout, message)
@@ -89,20 +123,23 @@ async fn next<T, E: fmt::Display>(
 
 async fn read_bounded(
     body: &mut impl RequestBody,
-    bytes_max: usize,
-    pause_max: Duration,
-    waited: &mut Duration,
+    load: &Arc<Load>,
+    share: &mut Option<Share>,
+    pace: &mut Pace,
 ) -> Result<Bytes, Error> {
+    let bytes_max = pace.limits.body_bytes_max;
     // Nearly every body comes as one frame, which is passed on without a copy.
     let mut first = Bytes::new();
     while first.is_empty() && !body.is_end_stream() {
-        let frame = next(pause_max, waited, |cx| Pin::new(&mut *body).poll_frame(cx).map(Option::transpose)).await?;
+        let frame = next(pace, 0, |cx| Pin::new(&mut *body).poll_frame(cx).map(Option::transpose)).await?;
         let Some(frame) = frame else { break };
         first = frame.into_data().unwrap_or_default();
     }
     if body.is_end_stream() && first.len() <= bytes_max {
         return Ok(first);
     }
+    // What came with one read is not worth counting; what may become large is.
+    let share = share.get_or_insert_with(|| Share::of(load));
     let mut whole = BytesMut::new();
     loop {
         // One byte more than is allowed is enough to see that there is one.
@@ -118,7 +155,9 @@ async fn read_bounded(
         if whole.len() > bytes_max {
             return Err(too_large(bytes_max));
         }
-        if body.is_end_stream() || !next(pause_max, waited, |cx| body.poll_append(cx, &mut whole)).await? {
+        share.grow_to(whole.len() + 1)?;
+        let length = whole.len();
+        if body.is_end_stream() || !next(pace, length, |cx| body.poll_append(cx, &mut whole)).await? {
             return Ok(whole.freeze());
         }
     }
@@ -168,7 +207,11 @@ const FORWARDED: [&[u8]; 8] = [
 
 impl<'a> ModelRequest<'a> {
     /// Finds what the gateway has to know of the body.
-    pub(super) fn new(operation: Operation, head: &'a Head, body: Bytes) -> Result<Self, Error> {
+    pub(super) fn new(
+        operation: Operation,
+        head: &'a Head,
+        (body, share): (Bytes, Option<Share>),
+    ) -> Result<Self, Error> {
         let peek = request_body::peek(&body)?;
         Ok(Self {
             operation,
@@ -180,6 +223,7 @@ impl<'a> ModelRequest<'a> {
             },
             headers: &head.headers,
             body,
+            _share: share,
         })
     }
 
@@ -218,5 +262,30 @@ impl<'a> ModelRequest<'a> {
     pub(super) fn model_not_allowed(&self, key: &str) -> Error {
         let message = format!("the client key {key:?} may not use model {:?}", self.model());
         Error::new(ErrorKind::ModelNotAllowed, message).param("model")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_a_while_and_then_a_rate() {
+        let limits = Limits { body_bytes_max: 1 << 20, body_timeout: Duration::from_secs(15), min_body_rate: 1024 };
+        let since = Instant::now();
+        let mut pace = Pace { limits, waited: Duration::ZERO, since: None };
+        let after = |seconds| since + Duration::from_secs(seconds);
+        assert!(pace.check(0, after(100)).is_ok(), "it was never waited for");
+        pace.since = Some(since);
+        for (length, seconds, is_ok) in [
+            (0, 29, true),
+            (30 * 1024 - 1, 30, false),
+            (30 * 1024, 30, true),
+            (60 * 1024, 61, false),
+            (1 << 20, 600, true),
+        ] {
+            assert_eq!(pace.check(length, after(seconds)).is_ok(), is_ok, "{length} bytes in {seconds} s");
+        }
+        assert_eq!(pace.check(0, after(31)).unwrap_err().kind, ErrorKind::BodyTimeout);
     }
 }

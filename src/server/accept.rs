@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     Phase, Shared,
     connection::{self, Client},
+    governor::Pressure,
     guard::{Guard, Permit},
     listener::{Listener, Listeners},
     open::Open,
@@ -29,7 +30,7 @@ pub(super) async fn accept(
     mut phase: watch::Receiver<Phase>,
     shared: Shared,
 ) -> io::Result<()> {
-    let Shared { settings, guard } = shared;
+    let Shared { settings, guard, mut pressure } = shared;
     let mut listeners = Listeners::new(listeners)?;
     let instruments = Arc::clone(&worker.gateway.load().instruments);
     let mut connections = JoinSet::new();
@@ -42,8 +43,12 @@ pub(super) async fn accept(
             biased;
             changed = phase.changed() => if changed.is_err() { break },
             Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => report(ended, &mut open),
+            Ok(()) = pressure.changed() => {
+                let closed = if *pressure.borrow_and_update() == Pressure::None { 0 } else { open.evict_all() };
+                instruments.rejected.add(Rejection::Evicted, closed as u64);
+            }
             _ = sweeps.tick() => worker.pool.sweep(),
-            accepted = accept_after(&mut listeners, pause) => match accepted {
+            accepted = accept_after(&mut listeners, pause), if *pressure.borrow() != Pressure::Closed => match accepted {
                 Ok((socket, address)) => {
                     pause = Duration::ZERO;
                     instruments.accepted.add((), 1);

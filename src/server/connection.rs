@@ -81,7 +81,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
             Start::Refused(error) => (proxy::refuse(&worker, &error), Asked::nothing()),
             Start::Gone => return,
         };
-        let may_keep = waiting.may_go_on() && worker.ready.load(Relaxed);
+        let may_keep = waiting.may_go_on() && !worker.load.is_short() && worker.ready.load(Relaxed);
         match respond(&wire, response, asked, may_keep).await {
             End::KeepAlive => {
                 waiting.has_worked();

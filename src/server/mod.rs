@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod governor;
 mod guard;
 mod http1;
 mod listener;
@@ -38,6 +39,7 @@ use tokio::{
 };
 
 use self::{
+    governor::Pressure,
     guard::Guard,
     listener::{Bound, Files, Listener},
 };
@@ -45,7 +47,7 @@ use crate::{
     config::{self, Listen},
     gateway::Gateway,
     http_client::{Pool, TlsFiles},
-    proxy,
+    proxy::{self, Load},
 };
 
 /// Longest wait for connections that are being cut.
@@ -82,6 +84,9 @@ impl Server {
         let files = Files::of(&places);
         let memory = settings.memory_limit.unwrap_or_else(|| memory::limit(Path::new("/")));
         let guard = Arc::new(Guard::new(settings, guard::connections(settings, memory, guard::descriptors())));
+        let load = Load::new(settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max));
+        let pressure =
+            governor::start(memory, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
         let settings = Arc::new(settings.clone());
         let ready = Arc::new(AtomicBool::new(true));
         let (phase, _) = watch::channel(Phase::Serving);
@@ -89,11 +94,13 @@ impl Server {
         let (started, starts) = mpsc::channel();
         for (number, listeners) in listeners.into_iter().enumerate() {
             let (done, worker) = oneshot::channel();
-            let (gateway, ready, phase) = (Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
-            let shared = Shared { settings: Arc::clone(&settings), guard: Arc::clone(&guard) };
+            let (load, gateway, ready, phase) =
+                (Arc::clone(&load), Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
+            let shared =
+                Shared { settings: Arc::clone(&settings), guard: Arc::clone(&guard), pressure: pressure.clone() };
             let started = started.clone();
             let spawned = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let ended = work(listeners, gateway, ready, phase, shared, &started);
+                let ended = work(number, listeners, load, gateway, ready, phase, shared, &started);
                 if let Err(error) = ended
                     && let Err(mpsc::SendError(Err(error))) = started.send(Err(error))
                 {
@@ -167,11 +174,14 @@ impl Server {
 struct Shared {
     settings: Arc<config::Server>,
     guard: Arc<Guard>,
+    pressure: watch::Receiver<Pressure>,
 }
 
 /// The life of one worker thread.
 fn work(
+    number: usize,
     listeners: Vec<Listener>,
+    load: Arc<Load>,
     gateway: Arc<ArcSwap<Gateway>>,
     ready: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
@@ -183,7 +193,9 @@ fn work(
         .max_blocking_threads(LOOKUPS_MAX)
         .build_local(LocalOptions::default())?;
     let worker = Rc::new(proxy::Worker {
+        number,
         gateway,
+        load,
         pool: Pool::new(TlsFiles::default()),
         ready,
         request_ids: proxy::RequestIds::new(),

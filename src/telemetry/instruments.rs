@@ -33,6 +33,7 @@ pub struct ServerInstruments {
     pub reloads: Counter<Reload>,
     pub rejected: Counter<Rejection>,
     pub timeouts: Counter<ConnectionTimeout>,
+    pub memory_pressure: Gauge,
     /// Held, for a series ends with its last handle.
     _build_info: Gauge,
 }
@@ -57,6 +58,7 @@ impl ServerInstruments {
             accept_errors: registry.counter(&metric::ACCEPT_ERRORS, &[]),
             reloads: registry.counter(&metric::CONFIG_RELOADS, &[]),
             rejected: registry.counter(&metric::CONNECTIONS_REJECTED, &[]),
+            memory_pressure: registry.gauge(&metric::MEMORY_PRESSURE, &[]),
             timeouts: registry.counter(&metric::CONNECTION_TIMEOUTS, &[]),
             _build_info: build_info,
         };

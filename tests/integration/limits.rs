@@ -10,7 +10,7 @@ use std::{
 
 use crate::support::{
     Gateway, Provider, chat,
-    client::{connect, post_bytes, read_more, read_reply, send},
+    client::{KEY, connect, get, post_bytes, read_more, read_reply, send},
     eventually,
     gateway::KEYS,
     provider::{event_stream, json},
@@ -298,4 +298,79 @@ fn an_address_that_tries_keys_is_shut_out_for_a_while() {
         let mut read = Vec::new();
         read_more(&mut socket, &mut read) && read.starts_with(b"HTTP/1.1 200 ")
     });
+}
+
+/// The head of a chat request whose body is still to come.
+fn head(length: usize) -> Vec<u8> {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {length}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn so_many_requests_are_under_way_and_no_more() {
+    let other = "[[keys]]\nname = \"other\"\nkey = \"tg-another-key-of-the-tests\"\n";
+    let provider = Provider::answering(json("200 OK", "{}"));
+    let gateway = Gateway::run(&format!(
+        "[server]\nthreads = 1\nmax_requests = 3\nmax_requests_per_key = 2\n[providers.p]\nbase_url = \"http://{}/v1\"\n\
+         [models.m]\ndeployments = [{{ provider = \"p\" }}]\n{KEYS}{other}",
+        provider.address
+    ));
+    let as_other =
+        |request: Vec<u8>| String::from_utf8(request).unwrap().replace(KEY, "tg-another-key-of-the-tests").into_bytes();
+    let mut waiting = Vec::new();
+    let begin = |request: Vec<u8>, waiting: &mut Vec<TcpStream>| {
+        let mut socket = connect(gateway.address);
+        socket.write_all(&request).unwrap();
+        waiting.push(socket);
+        let count = waiting.len() as f64;
+        eventually("it is under way", || gateway.metric("http.server.active_requests", &[]) == count);
+    };
+    begin(head(CHAT.len()), &mut waiting);
+    begin(head(CHAT.len()), &mut waiting);
+    let assert_busy = |request: &[u8], code: &str| {
+        let reply = send(gateway.address, request);
+        assert_eq!((reply.status, reply.error().0.as_str()), (429, code));
+        assert_eq!((reply.header("retry-after"), reply.header("x-should-retry")), (Some("1"), Some("true")));
+    };
+    assert_busy(&post_bytes("/v1/chat/completions", CHAT), "key_requests_in_flight");
+    begin(as_other(head(CHAT.len())), &mut waiting);
+    assert_busy(&as_other(post_bytes("/v1/chat/completions", CHAT)), "requests_in_flight");
+    // Probes are always answered.
+    assert_eq!(get(gateway.address, "/healthz").status, 200);
+    for mut socket in waiting {
+        socket.write_all(CHAT.as_bytes()).unwrap();
+        assert_eq!(read_reply(&mut socket, false).status, 200);
+        assert_eq!(chat(gateway.address, CHAT).status, 200);
+    }
+    assert_eq!(gateway.metric("tollgate.errors", &["policy_key_busy"]), 1.0);
+    assert_eq!(gateway.metric("tollgate.errors", &["policy_gateway_busy"]), 1.0);
+}
+
+#[test]
+fn bodies_share_their_memory_and_one_that_does_not_fit_is_refused() {
+    let gateway = plain("body_bytes_max = \"1MiB\"\nbody_memory = \"1MiB\"");
+    let body = format!(r#"{{"model":"m","x":"{}"}}"#, "x".repeat(700 << 10));
+    let mut first = connect(gateway.address);
+    first.write_all(&head(body.len())).unwrap();
+    let (most, rest) = body.as_bytes().split_at(body.len() - 1);
+    first.write_all(most).unwrap();
+    // It has what has come of it; what another only announces costs nothing.
+    let mut second = connect(gateway.address);
+    second.write_all(&head(body.len())).unwrap();
+    eventually("both are under way", || gateway.metric("http.server.active_requests", &[]) == 2.0);
+    eventually("what has come is there", || {
+        let reply = send(gateway.address, &post_bytes("/v1/chat/completions", &body));
+        reply.status == 503
+            && reply.error().0 == "overloaded"
+            && reply.header("retry-after") == Some("1")
+            && reply.header("connection") == Some("close")
+    });
+    first.write_all(rest).unwrap();
+    assert_eq!(read_reply(&mut first, false).status, 200);
+    second.write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut second, false).status, 200);
+    assert!(gateway.metric("tollgate.errors", &["gateway_overloaded"]) >= 1.0);
+    assert_eq!(send(gateway.address, &post_bytes("/v1/chat/completions", &body)).status, 200);
 }

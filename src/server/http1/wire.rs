@@ -29,6 +29,9 @@ use crate::{
 /// What is read ahead of a client that sends its next requests early.
 const AHEAD_MAX: usize = 64 * 1024;
 
+/// What one read of a large body takes at most.
+const READ_MAX: usize = 64 * 1024;
+
 /// What is read of a body that nobody wants, so that its client does not find the connection reset.
 const UNWANTED_BYTES_MAX: usize = 64 * 1024;
 
@@ -202,7 +205,8 @@ impl Wire {
         if let Err(why) = self.invite(cx) {
             return Poll::Ready(Err(why));
         }
-        let room = usize::try_from(left).unwrap_or(usize::MAX).min(to.capacity() - to.len());
+        // What is not there yet is not made ready for it, either.
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(to.capacity() - to.len()).min(READ_MAX);
         let mut limited = to.limit(room);
         match ready!(pin!(self.socket.read_buf(&mut limited)).poll(cx)) {
             Ok(0) | Err(_) => Poll::Ready(Err(self.input.cut())),

@@ -1,0 +1,115 @@
+//! What happens when memory runs short: first new requests are refused, then new connections.
+//!
+//! A thread of its own looks at the memory of the process four times a second, also while every worker
+//! is busy.
+
+use std::{
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::memory;
+use crate::{gateway::Gateway, proxy::Load};
+
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Parts of the limit, in percent, at which a pressure begins; it ends a little below.
+const REFUSING_AT: usize = 85;
+const CLOSED_AT: usize = 95;
+const BELOW: usize = 3;
+
+/// What there is too little memory for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pressure {
+    None,
+    /// New requests are refused, and idle connections closed.
+    Refusing,
+    /// No connection is accepted, either.
+    Closed,
+}
+
+impl Pressure {
+    /// What follows from a part of the limit, given what is.
+    fn next(self, percent: usize) -> Self {
+        let holds = |pressure, begins: usize| percent >= if self >= pressure { begins - BELOW } else { begins };
+        if holds(Self::Closed, CLOSED_AT) {
+            Self::Closed
+        } else if holds(Self::Refusing, REFUSING_AT) {
+            Self::Refusing
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// Starts to look, for as long as there is a server.
+pub(super) fn start(
+    limit: usize,
+    load: &Arc<Load>,
+    gateway: &Arc<ArcSwap<Gateway>>,
+) -> std::io::Result<watch::Receiver<Pressure>> {
+    let (sender, pressure) = watch::channel(Pressure::None);
+    let (load, gateway) = (Arc::downgrade(load), Arc::downgrade(gateway));
+    thread::Builder::new().name("governor".to_owned()).stack_size(256 * 1024).spawn(move || {
+        while look(limit, &load, &gateway, &sender).is_some() {
+            thread::sleep(INTERVAL);
+        }
+    })?;
+    Ok(pressure)
+}
+
+/// One look; `None` when the server is gone.
+fn look(
+    limit: usize,
+    load: &Weak<Load>,
+    gateway: &Weak<ArcSwap<Gateway>>,
+    sender: &watch::Sender<Pressure>,
+) -> Option<()> {
+    let (load, gateway) = (load.upgrade()?, gateway.upgrade()?);
+    // It cannot be told, as where /proc is missing: then nothing is refused for it.
+    let resident = memory::resident().unwrap_or_default();
+    let of_billion = resident.saturating_mul(1_000_000) / (limit / 1_000).max(1);
+    gateway.load().instruments.memory_pressure.set((), i64::try_from(of_billion).unwrap_or(i64::MAX));
+    let before = *sender.borrow();
+    let pressure = before.next(resident.saturating_mul(100) / limit.max(1));
+    if pressure != before {
+        load.set_short(pressure != Pressure::None);
+        sender.send_replace(pressure);
+        if pressure == Pressure::None {
+            tracing::info!(resident, limit, "memory suffices again");
+        } else {
+            tracing::warn!(resident, limit, ?pressure, "memory is short");
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pressure_begins_at_its_part_and_ends_a_little_below() {
+        let mut pressure = Pressure::None;
+        for (percent, expected) in [
+            (84, Pressure::None),
+            (85, Pressure::Refusing),
+            (83, Pressure::Refusing),
+            (82, Pressure::Refusing),
+            (81, Pressure::None),
+            (100, Pressure::Closed),
+            (92, Pressure::Closed),
+            (91, Pressure::Refusing),
+            (94, Pressure::Refusing),
+            (95, Pressure::Closed),
+            (10, Pressure::None),
+        ] {
+            pressure = pressure.next(percent);
+            assert_eq!(pressure, expected, "{percent} %");
+        }
+    }
+}
