@@ -248,7 +248,7 @@ pub(super) fn descriptors() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum && limit.current.is_some() {
         let raised = Rlimit { current: limit.maximum.or(Some(DESCRIPTORS_MAX)), ..limit };
-        match setrlimit(Resource::Nofile, raised.clone()) {
+        match setrlimit(Resource::Nofile, raised) {
             Ok(()) => limit = raised,
             Err(error) => tracing::debug!(%error, "the limit of open files could not be raised"),
         }
