@@ -183,7 +183,7 @@ pub(super) fn resolve(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Ser
         memory_limit: file
             .memory_limit
             .as_ref()
-            .map(|size| resolve.size_within(Some(size), 1 << 30, 16 << 20..=usize::MAX)),
+            .map(|size| resolve.size_within(Some(size), 1 << 30, 1 << 20..=usize::MAX)),
         body_memory: file.body_memory.as_ref().map(|size| resolve.size(Some(size), 256 << 20)),
         auth_failures_per_second: small(count(resolve, "auth_failures_per_second", &file.auth_failures_per_second, 10)),
         auth_failures_burst: small(count(resolve, "auth_failures_burst", &file.auth_failures_burst, 50)),

@@ -30,7 +30,7 @@ pub(super) async fn accept(
     mut phase: watch::Receiver<Phase>,
     shared: Shared,
 ) -> io::Result<()> {
-    let Shared { settings, guard, mut pressure } = shared;
+    let Shared { settings, guard, mut pressure, .. } = shared;
     let mut listeners = Listeners::new(listeners)?;
     let instruments = Arc::clone(&worker.gateway.load().instruments);
     let mut connections = JoinSet::new();

@@ -87,20 +87,18 @@ impl Server {
         let load = Load::new(settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max));
         let pressure =
             governor::start(memory, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
-        let settings = Arc::new(settings.clone());
+        let shared = Shared { settings: Arc::new(settings.clone()), guard, load, pressure };
         let ready = Arc::new(AtomicBool::new(true));
         let (phase, _) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(listeners.len());
         let (started, starts) = mpsc::channel();
         for (number, listeners) in listeners.into_iter().enumerate() {
             let (done, worker) = oneshot::channel();
-            let (load, gateway, ready, phase) =
-                (Arc::clone(&load), Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
-            let shared =
-                Shared { settings: Arc::clone(&settings), guard: Arc::clone(&guard), pressure: pressure.clone() };
+            let (gateway, ready, phase) = (Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
+            let shared = shared.clone();
             let started = started.clone();
             let spawned = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let ended = work(number, listeners, load, gateway, ready, phase, shared, &started);
+                let ended = work((number, listeners), gateway, ready, phase, shared, &started);
                 if let Err(error) = ended
                     && let Err(mpsc::SendError(Err(error))) = started.send(Err(error))
                 {
@@ -174,14 +172,13 @@ impl Server {
 struct Shared {
     settings: Arc<config::Server>,
     guard: Arc<Guard>,
+    load: Arc<Load>,
     pressure: watch::Receiver<Pressure>,
 }
 
 /// The life of one worker thread.
 fn work(
-    number: usize,
-    listeners: Vec<Listener>,
-    load: Arc<Load>,
+    (number, listeners): (usize, Vec<Listener>),
     gateway: Arc<ArcSwap<Gateway>>,
     ready: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
@@ -195,7 +192,7 @@ fn work(
     let worker = Rc::new(proxy::Worker {
         number,
         gateway,
-        load,
+        load: Arc::clone(&shared.load),
         pool: Pool::new(TlsFiles::default()),
         ready,
         request_ids: proxy::RequestIds::new(),

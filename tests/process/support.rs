@@ -43,6 +43,25 @@ impl Tollgate {
         environment: &[(&str, &str)],
         secrets: &[(&str, &str)],
     ) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        program.args(arguments);
+        Self::run(name, program, toml, environment, secrets)
+    }
+
+    /// As [`Self::start`] with `serve`, allowed to have so many files open.
+    pub fn start_with_descriptors(name: &str, most: usize, toml: &str, environment: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" serve"), env!("CARGO_BIN_EXE_tollgate")]);
+        Self::run(name, shell, toml, environment, &[])
+    }
+
+    fn run(
+        name: &str,
+        mut program: Command,
+        toml: &str,
+        environment: &[(&str, &str)],
+        secrets: &[(&str, &str)],
+    ) -> Self {
         let folder = std::env::temp_dir().join(format!("tollgate-process-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         if !toml.is_empty() {
@@ -53,8 +72,7 @@ impl Tollgate {
             fs::write(&path, secret).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(arguments)
+        let mut child = program
             .current_dir(&folder)
             .env_clear()
             .env("OTEL_METRICS_EXPORTER", "none")
