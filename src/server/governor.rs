@@ -54,9 +54,13 @@ pub(super) fn start(
 ) -> std::io::Result<watch::Receiver<Pressure>> {
     let (sender, pressure) = watch::channel(Pressure::None);
     let (load, gateway) = (Arc::downgrade(load), Arc::downgrade(gateway));
+    // Nobody is served before the first look.
+    look(limit, &load, &gateway, &sender);
     thread::Builder::new().name("governor".to_owned()).stack_size(256 * 1024).spawn(move || {
-        while look(limit, &load, &gateway, &sender).is_some() {
+        let mut is_there = Some(());
+        while is_there.is_some() {
             thread::sleep(INTERVAL);
+            is_there = look(limit, &load, &gateway, &sender);
         }
     })?;
     Ok(pressure)
