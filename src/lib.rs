@@ -39,8 +39,8 @@ use crate::{
     admin::Admin,
     config::{Config, Listen, Source},
     export::{Exporter, Report, Scrape},
-    gateway::{Gateway, Reloaded, Reloader},
-    server::Server,
+    gateway::{Gateway, Part, Reloaded, Reloader},
+    server::{Certificates, Server},
     telemetry::{Registry, registry::SERIES_MAX},
 };
 
@@ -79,14 +79,16 @@ impl Tollgate {
     ) -> Result<Self, String> {
         let registry = Registry::with(SERIES_MAX, config.telemetry.aggregations.clone());
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(config, &registry)?));
+        let certificates = config.server.tls.as_ref().map(Certificates::load).transpose()?;
         let reloader = source.map(|source| {
             let (source, registry) = (source.clone(), Arc::clone(&registry));
-            Rc::new(Reloader::new(source, registry, Arc::clone(&gateway), Vec::new()))
+            let parts = certificates.iter().map(|certificates| Box::new(Arc::clone(certificates)) as Box<dyn Part>);
+            Rc::new(Reloader::new(source, registry, Arc::clone(&gateway), parts.collect()))
         });
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
         let admin = Admin::bind(&config.admin)?;
-        let server = Server::start(&config.server, &gateway)?;
+        let server = Server::start(&config.server, &gateway, certificates)?;
         let parts = admin::Parts {
             scrape,
             resource: config.telemetry.resource.clone(),

@@ -14,6 +14,7 @@ mod reference;
 mod resolve;
 mod resource;
 mod secret;
+pub mod secret_file;
 mod server;
 mod source;
 mod telemetry;
@@ -290,6 +291,14 @@ impl Config {
         let telemetry = telemetry::resolve(&file.telemetry, &mut env, &mut resolve, &mut settings);
         let admin = admin::resolve(&file.admin, &mut env, &mut resolve, telemetry.prometheus, &mut settings)?;
         let mut files = resolve.resolver.files.take();
+        if let Some(tls) = &server.tls {
+            files.extend(
+                [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .map(|path| Seen::at(path)),
+            );
+        }
         for destination in &telemetry.destinations {
             let own = destination.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
             files.extend(destination.certificate.iter().chain(own).map(|path| Seen::at(path)));

@@ -4,7 +4,7 @@ use std::{cell::RefCell, fs, path::Path};
 
 use serde::Deserialize;
 
-use super::{Environment, Secret, source::Seen};
+use super::{Environment, Secret, secret_file, source::Seen};
 
 /// How a secret is written in the file.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,7 +47,12 @@ impl Resolver<'_> {
     pub(super) fn resolve(&self, reference: &Reference) -> Result<Resolved, String> {
         let (value, is_literal) = match reference {
             Reference::Text(text) => self.text(text)?,
-            Reference::File(FileReference { file }) => (self.read(&self.folder.join(file))?, false),
+            Reference::File(FileReference { file }) => {
+                let path = self.folder.join(file);
+                let content = self.read(&path)?;
+                secret_file::check(&path)?;
+                (content, false)
+            }
             Reference::Credential(CredentialReference { credential }) => {
                 let folder = self.environment.get("CREDENTIALS_DIRECTORY").ok_or(
                     "no systemd credentials: $CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it)",

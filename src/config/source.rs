@@ -107,7 +107,10 @@ impl Source {
             }
             options
         });
-        let differs = |name: &&String| then.get(*name) != now.get(*name) && !LIVE.contains(&name.as_str());
+        // Certificates may change while there are some.
+        let has_tls = [&then, &now].iter().all(|options| options.contains_key("server.tls.cert"));
+        let is_live = |name: &str| LIVE.contains(&name) || has_tls && name.starts_with("server.tls.");
+        let differs = |name: &&String| then.get(*name) != now.get(*name) && !is_live(name);
         let mut names: Vec<String> = then.keys().chain(now.keys()).filter(differs).cloned().collect();
         names.sort();
         names.dedup();

@@ -8,6 +8,7 @@ mod http1;
 mod http2;
 mod names;
 mod origin;
+pub(crate) mod pem;
 mod pool;
 mod tls;
 mod watchdog;

@@ -1,20 +1,11 @@
 //! Client TLS: whom we trust, who we say we are, and which protocol is asked for.
-//!
-//! Owns the reading of certificate files and what is said when one is wrong.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject},
-    },
-};
+use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
+
+use super::pem::{certificates, mismatch, private_key, roots_of};
 
 /// The name of HTTP/2 in ALPN (RFC 9113 §3.2).
 const H2: &[u8] = b"h2";
@@ -89,54 +80,9 @@ fn public_roots() -> RootCertStore {
     roots
 }
 
-/// The certificates of one file and no others.
-fn roots_of(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let unreadable = |error| format!("{}: {}", path.display(), describe(error));
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(|found| found.collect()).map_err(unreadable)?;
-    if certificates.is_empty() {
-        return Err(format!("{}: no PEM certificate in it", path.display()));
-    }
-    Ok(certificates)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        pem::Error::NoItemsFound => {
-            format!("{}: no PEM private key in it; one with a passphrase cannot be read", path.display())
-        }
-        error => format!("{}: {}", path.display(), describe(error)),
-    })
-}
-
-fn describe(error: pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => format!("cannot be read: {error}"),
-        error => format!("is no PEM: {error}"),
-    }
-}
-
-fn mismatch(certificate: &Path, key: &Path, error: &rustls::Error) -> String {
-    let (certificate, key) = (certificate.display(), key.display());
-    match error {
-        rustls::Error::InconsistentKeys(_) => format!("{key}: is not the key of the certificate in {certificate}"),
-        rustls::Error::InvalidCertificate(_) => format!("{certificate}: {error}"),
-        // The key is of a kind that ring does not have, or broken; rustls says no more.
-        error => format!("{key}: {error}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
 

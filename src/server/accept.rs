@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Phase, Shared,
+    Certificates, Phase, Shared,
     connection::{self, Client},
     governor::Pressure,
     guard::{Guard, Permit},
@@ -18,6 +18,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    config,
     http_client::SWEEP_INTERVAL,
     proxy::Worker,
     telemetry::{dimensions::Rejection, instruments::ServerInstruments},
@@ -30,7 +31,7 @@ pub(super) async fn accept(
     mut phase: watch::Receiver<Phase>,
     shared: Shared,
 ) -> io::Result<()> {
-    let Shared { settings, guard, mut pressure, .. } = shared;
+    let Shared { settings, certificates, guard, mut pressure, .. } = shared;
     let mut listeners = Listeners::new(listeners)?;
     let instruments = Arc::clone(&worker.gateway.load().instruments);
     let mut connections = JoinSet::new();
@@ -56,9 +57,11 @@ pub(super) async fn accept(
                     let activity = open.activity(permit);
                     let active = instruments.connections.enter(());
                     let client = Client { settings: Arc::clone(&settings), activity: Rc::clone(&activity) };
-                    let serving = connection::serve(socket, Rc::clone(&worker), phase.clone(), client);
+                    let (worker, phase, certificates) = (Rc::clone(&worker), phase.clone(), certificates.clone());
                     let task = connections.spawn_local(async move {
-                        serving.await;
+                        if let Some(socket) = secured(socket, certificates, &client.settings, &worker).await {
+                            connection::serve(socket, worker, phase, client).await;
+                        }
                         drop(active);
                     });
                     open.add(activity, task);
@@ -98,6 +101,23 @@ async fn accept_after(listeners: &mut Listeners, pause: Duration) -> io::Result<
     poll_fn(|cx| listeners.poll_accept(cx)).await
 }
 
+/// The socket itself, or TLS over it where there are certificates and it is one of the network.
+async fn secured(
+    socket: Socket,
+    certificates: Option<Arc<Certificates>>,
+    settings: &config::Server,
+    worker: &Worker,
+) -> Option<Socket> {
+    match (socket, certificates) {
+        (Socket::Tcp(socket), Some(certificates)) => {
+            let instruments = Arc::clone(&worker.gateway.load().instruments);
+            // Large, and needed once.
+            Box::pin(certificates.accept(socket, settings, &instruments)).await.map(Socket::from)
+        }
+        (socket, _) => Some(socket),
+    }
+}
+
 /// A place for a new connection, if need be that of one that is idle.
 fn admit(
     guard: &Arc<Guard>,
@@ -110,7 +130,7 @@ fn admit(
         let can_help = match reason {
             Rejection::Connections => open.evict(false),
             Rejection::Unauthenticated => open.evict(true),
-            Rejection::Address | Rejection::RefusedKeys | Rejection::Evicted => false,
+            _ => false,
         };
         if !can_help {
             return Err(reason);

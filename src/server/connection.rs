@@ -59,7 +59,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
                 instruments.timeouts.add(timeout, 1);
                 match timeout {
                     ConnectionTimeout::Head => Start::Refused(late_head(settings.head_timeout)),
-                    ConnectionTimeout::FirstByte | ConnectionTimeout::Idle | ConnectionTimeout::Write => Start::Gone,
+                    _ => Start::Gone,
                 }
             })
         });

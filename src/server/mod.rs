@@ -13,6 +13,7 @@ mod listener;
 mod memory;
 mod open;
 mod socket;
+mod tls;
 mod waiting;
 
 use std::{
@@ -38,6 +39,7 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
+pub use self::tls::Certificates;
 use self::{
     governor::Pressure,
     guard::Guard,
@@ -79,7 +81,11 @@ pub struct Server {
 
 impl Server {
     /// Binds every listener, then starts the workers; whatever fails, fails here.
-    pub fn start(settings: &config::Server, gateway: &Arc<ArcSwap<Gateway>>) -> Result<Self, String> {
+    pub fn start(
+        settings: &config::Server,
+        gateway: &Arc<ArcSwap<Gateway>>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Result<Self, String> {
         let Bound { listeners, places } = listener::bind(settings)?;
         let files = Files::of(&places);
         let memory = settings.memory_limit.unwrap_or_else(|| memory::limit(Path::new("/")));
@@ -87,7 +93,7 @@ impl Server {
         let load = Load::new(settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max));
         let pressure =
             governor::start(memory, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
-        let shared = Shared { settings: Arc::new(settings.clone()), guard, load, pressure };
+        let shared = Shared { settings: Arc::new(settings.clone()), certificates, guard, load, pressure };
         let ready = Arc::new(AtomicBool::new(true));
         let (phase, _) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(listeners.len());
@@ -171,6 +177,7 @@ impl Server {
 #[derive(Debug, Clone)]
 struct Shared {
     settings: Arc<config::Server>,
+    certificates: Option<Arc<Certificates>>,
     guard: Arc<Guard>,
     load: Arc<Load>,
     pressure: watch::Receiver<Pressure>,

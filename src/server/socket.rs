@@ -10,7 +10,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::server::TlsStream;
 
+use super::tls;
 use crate::message::Tcp;
 
 /// The stream of one client.
@@ -20,6 +22,7 @@ use crate::message::Tcp;
 pub(super) enum Socket {
     Tcp(Tcp),
     Unix(UnixStream),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Socket {
@@ -29,6 +32,7 @@ impl Socket {
             Self::Tcp(socket) => socket.set_zero_linger(),
             // There is no reset; an answer without its end has to do.
             Self::Unix(_) => Ok(()),
+            Self::Tls(socket) => tls::set_to_reset(socket),
         }
     }
 }
@@ -36,6 +40,12 @@ impl Socket {
 impl From<TcpStream> for Socket {
     fn from(socket: TcpStream) -> Self {
         Self::Tcp(socket.into())
+    }
+}
+
+impl From<TlsStream<Tcp>> for Socket {
+    fn from(socket: TlsStream<Tcp>) -> Self {
+        Self::Tls(Box::new(socket))
     }
 }
 
@@ -51,6 +61,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -61,6 +72,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
 
@@ -73,12 +85,13 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => true,
         }
     }
 
@@ -86,6 +99,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
             Self::Unix(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
@@ -93,6 +107,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

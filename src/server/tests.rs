@@ -74,7 +74,13 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
     let config = Config::parse(Path::new("t.toml"), &toml, &Environment::default()).unwrap().config;
     let guard = Arc::new(Guard::new(&config.server, 9));
     let pressure = watch::channel(Pressure::None).1;
-    let shared = Shared { settings: Arc::new(config.server.clone()), guard, load: Load::new(1 << 30), pressure };
+    let shared = Shared {
+        settings: Arc::new(config.server.clone()),
+        certificates: None,
+        guard,
+        load: Load::new(1 << 30),
+        pressure,
+    };
     let gateway = Gateway::new(&config, &Registry::new()).unwrap();
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));
     let listener = listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -200,9 +200,9 @@ catalog! {
     CONNECTIONS_ACTIVE: Gateway, "tollgate.connections.active", Kind::UpDownCounter, "{connection}", WHOLE, [], "Client connections that are open.";
     CONNECTIONS_ACCEPTED: Gateway, "tollgate.connections.accepted", Kind::Counter, "{connection}", WHOLE, [], "Client connections accepted.";
     ACCEPT_ERRORS: Gateway, "tollgate.connections.accept_errors", Kind::Counter, "{error}", WHOLE, [], "Failures to accept a connection, such as too few file descriptors.";
-    CONNECTIONS_REJECTED: Gateway, "tollgate.connections.rejected", Kind::Counter, "{connection}", WHOLE, ["tollgate.reason"], "Client connections closed at once because of a limit, or idle ones closed to make room (evicted).";
+    CONNECTIONS_REJECTED: Gateway, "tollgate.connections.rejected", Kind::Counter, "{connection}", WHOLE, ["tollgate.reason"], "Client connections closed at once because of a limit or a failed TLS handshake, or idle ones closed to make room (evicted).";
     MEMORY_PRESSURE: Gateway, "tollgate.memory.pressure", Kind::Gauge, "1", NANOS, [], "Resident memory as a part of server.memory_limit; from 0.85 on new requests are refused, from 0.95 on connections.";
-    CONNECTION_TIMEOUTS: Gateway, "tollgate.connections.timeouts", Kind::Counter, "{connection}", WHOLE, ["tollgate.reason"], "Client connections closed because nothing came (first_byte, head, idle) or nothing was taken (write) for too long.";
+    CONNECTION_TIMEOUTS: Gateway, "tollgate.connections.timeouts", Kind::Counter, "{connection}", WHOLE, ["tollgate.reason"], "Client connections closed because nothing came (first_byte, head, idle) or nothing was taken (write) for too long, or a TLS handshake was not done (handshake).";
     UPSTREAM_CONNECTIONS: Gateway, "tollgate.upstream.connections.opened", Kind::Counter, "{connection}", WHOLE, ["tollgate.provider"], "Connections opened to a provider.";
     CONFIG_RELOADS: Gateway, "tollgate.config.reloads", Kind::Counter, "{reload}", WHOLE, ["tollgate.outcome"], "Configurations read while running, by what came of it.";
     BUILD_INFO: Gateway, "tollgate.build.info", Kind::Gauge, "{build}", WHOLE, ["service.version"], "Always 1; the version is an attribute.";

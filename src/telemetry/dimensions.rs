@@ -46,6 +46,7 @@ attribute_enum! {
         Head = "head",
         Idle = "idle",
         Write = "write",
+        Handshake = "handshake",
     }
 }
 
@@ -57,6 +58,8 @@ attribute_enum! {
         Unauthenticated = "max_unauthenticated",
         RefusedKeys = "auth_failures",
         Evicted = "evicted",
+        TooManyHandshakes = "max_handshakes",
+        HandshakeFailed = "handshake_failed",
     }
 }
 

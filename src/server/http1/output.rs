@@ -87,7 +87,8 @@ impl Output {
                 written => self.advance(written),
             }
         }
-        Poll::Ready(Ok(()))
+        // What was taken may wait within TLS.
+        Pin::new(socket).poll_flush(cx)
     }
 
     fn advance(&mut self, mut written: usize) {

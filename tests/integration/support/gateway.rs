@@ -57,7 +57,7 @@ impl Gateway {
         config.server.listen = vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())];
         let registry = Registry::new();
         let gateway = tollgate::gateway::Gateway::new(&config, &registry).unwrap();
-        let server = Server::start(&config.server, &Arc::new(ArcSwap::from_pointee(gateway))).unwrap();
+        let server = Server::start(&config.server, &Arc::new(ArcSwap::from_pointee(gateway)), None).unwrap();
         Self { address: server.address().unwrap(), registry, _server: server }
     }
 
