@@ -14,8 +14,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the scoreboard goes to standard output, help to standard error")]
 
 mod canary;
+#[expect(dead_code, reason = "the bench of receivers has more use for it")]
 #[path = "../chaos/cycle.rs"]
 mod cycle;
+#[expect(dead_code, reason = "the bench of receivers has more use for it")]
 #[path = "../chaos/gateway.rs"]
 mod gateway;
 #[path = "../support/given.rs"]
@@ -32,13 +34,13 @@ mod rows;
     clippy::unwrap_used,
     clippy::panic,
     unused_imports,
-    dead_code,
     reason = "the receiver of the tests, whose way to complain is to panic"
 )]
 #[path = "../../tests/support"]
 mod support {
     pub(crate) mod receiver;
 }
+#[expect(dead_code, reason = "the bench of receivers has more use for it")]
 #[path = "../chaos/totals.rs"]
 mod totals;
 mod wall;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,6 @@ pub(crate) struct Seen {
     pub(crate) head: String,
     /// Its first 64 KiB.
     pub(crate) body: Vec<u8>,
-    pub(crate) at: Instant,
     /// Which of the wall's connections it came on.
     pub(crate) connection: usize,
     /// How many came before it.
@@ -45,10 +44,7 @@ type Plan = Arc<dyn Fn(&Seen, &mut TcpStream) -> io::Result<End> + Send + Sync>;
 struct State {
     plan: Mutex<Option<Plan>>,
     seen: Mutex<Vec<Seen>>,
-    canaries: AtomicUsize,
     connections: AtomicUsize,
-    open: AtomicUsize,
-    sent: AtomicU64,
     /// When a connection was found closed by the other side.
     closed: Mutex<Vec<Instant>>,
 }
@@ -84,7 +80,6 @@ impl Wall {
         *self.state.plan.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.state.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.state.closed.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.state.sent.store(0, Relaxed);
     }
 
     /// The requests since [`Self::reset`], without the canary's.
@@ -92,12 +87,7 @@ impl Wall {
         self.state.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Connections that are open.
-    pub(crate) fn open(&self) -> usize {
-        self.state.open.load(Relaxed)
-    }
-
-    /// When the gateway closed connections in the middle of an answer of [`stream`].
+    /// When the gateway closed connections in the middle of an answer.
     pub(crate) fn closed(&self) -> Vec<Instant> {
         self.state.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -106,23 +96,12 @@ impl Wall {
     pub(crate) fn note_closed(&self) {
         self.state.closed.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
     }
-
-    /// Bytes that a plan has got rid of.
-    pub(crate) fn sent(&self) -> u64 {
-        self.state.sent.load(Relaxed)
-    }
-
-    pub(crate) fn note_sent(&self, bytes: usize) {
-        self.state.sent.fetch_add(bytes as u64, Relaxed);
-    }
 }
 
 fn serve(mut socket: TcpStream, state: &State) {
     let connection = state.connections.fetch_add(1, Relaxed);
-    state.open.fetch_add(1, Relaxed);
     // However it ends: a row looks at what was seen.
     let end = exchange(&mut socket, state, connection);
-    state.open.fetch_sub(1, Relaxed);
     if matches!(end, Ok(End::Reset)) {
         let reset = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         debug_assert!(reset.is_ok());
@@ -136,9 +115,7 @@ fn exchange(socket: &mut TcpStream, state: &State, connection: usize) -> io::Res
         let Some(mut seen) = read_request(socket, &mut buffer, connection)? else { return Ok(End::Close) };
         let is_canary = seen.text().contains("\"canary\"");
         let plan = state.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if is_canary {
-            state.canaries.fetch_add(1, Relaxed);
-        } else {
+        if !is_canary {
             let mut all = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.number = all.len();
             all.push(seen.clone());
@@ -186,7 +163,7 @@ fn read_request(socket: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize)
         buffer.drain(..taken);
         left -= taken;
     }
-    Ok(Some(Seen { head, body, at: Instant::now(), connection, number: 0 }))
+    Ok(Some(Seen { head, body, connection, number: 0 }))
 }
 
 /// The words of an answer: what was asked, so that nobody can be given another's.
