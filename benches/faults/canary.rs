@@ -15,6 +15,9 @@ const PERIOD: Duration = Duration::from_millis(50);
 pub(crate) struct Seen {
     pub(crate) asked: usize,
     pub(crate) wrong: Vec<String>,
+    /// No connection, or one that was closed before a byte of an answer.
+    pub(crate) refused: usize,
+    pub(crate) first_refusal: Option<String>,
     latencies: Vec<Duration>,
 }
 
@@ -60,9 +63,17 @@ fn run(address: SocketAddr, is_connecting: bool, stop: &AtomicBool) -> Seen {
         }
         let began = Instant::now();
         let nonce = format!("{}x{}", seen.asked, std::process::id());
-        if let Err(wrong) = ask(address, connection, is_stream, &nonce) {
-            *connection = None;
-            seen.wrong.push(wrong);
+        match ask(address, connection, is_stream, &nonce) {
+            Ok(None) => {}
+            Ok(Some(wrong)) => {
+                *connection = None;
+                seen.wrong.push(wrong);
+            }
+            Err(refusal) => {
+                *connection = None;
+                seen.refused += 1;
+                seen.first_refusal.get_or_insert(refusal);
+            }
         }
         seen.latencies.push(began.elapsed());
         seen.asked += 1;
@@ -72,7 +83,13 @@ fn run(address: SocketAddr, is_connecting: bool, stop: &AtomicBool) -> Seen {
     seen
 }
 
-fn ask(address: SocketAddr, kept: &mut Option<Connection>, is_stream: bool, nonce: &str) -> Result<(), String> {
+/// What was wrong with an answer, if something was; an error when there was none.
+fn ask(
+    address: SocketAddr,
+    kept: &mut Option<Connection>,
+    is_stream: bool,
+    nonce: &str,
+) -> Result<Option<String>, String> {
     let connection = match kept {
         Some(connection) => connection,
         None => kept.insert(Connection::open(address)?),
@@ -86,5 +103,5 @@ fn ask(address: SocketAddr, kept: &mut Option<Connection>, is_stream: bool, nonc
     if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
         *kept = None;
     }
-    if is_right { Ok(()) } else { Err(format!("{} {text:?}, whole: {}", answer.status, answer.is_whole)) }
+    Ok((!is_right).then(|| format!("{} {text:?}, whole: {}", answer.status, answer.is_whole)))
 }

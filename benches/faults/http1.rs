@@ -174,6 +174,16 @@ impl Connection {
     }
 }
 
+/// An answer that came some other way.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Answer, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("closed without an answer")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let length = header(head, "content-length").and_then(|value| value.parse().ok());
+    let is_whole = length.is_none_or(|length: usize| length == body.len());
+    Ok(Answer { status, head: head.to_owned(), body: body.as_bytes().to_vec(), is_whole, had_continue: false })
+}
+
 /// The head of a chat with the right key.
 pub(crate) fn chat_head(length: usize) -> String {
     format!(

@@ -11,7 +11,11 @@
 //! - `rows`: the rows
 //!
 //! `tests/faults.rs` runs those that fit the time of a test, with short limits.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the scoreboard goes to standard output, help to standard error")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the scoreboard goes to standard output, help to standard error"
+)]
 
 mod canary;
 #[expect(dead_code, reason = "the bench of receivers has more use for it")]
@@ -89,6 +93,7 @@ fn board(arguments: &[String]) -> Result<ExitCode, String> {
     let given = Given { arguments, help: HELP };
     given.check()?;
     let binary: PathBuf = given.text("TOLLGATE", BUILT).into();
+    let binary = binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?;
     let limits = if given.number("FAST", &0_u8)? == 1 { Limits::SHORT } else { Limits::DEFAULT };
     let wanted = given.text("ROWS", "");
     let numbers: Vec<u8> = wanted.split([',', ' ']).filter_map(|number| number.parse().ok()).collect();

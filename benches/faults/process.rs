@@ -1,8 +1,9 @@
 //! The gateway as a process: one core, a memory-limited control group where there is one, its log in a file.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -45,8 +46,12 @@ impl Gateway {
         let folder = std::env::temp_dir().join(&name);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("tollgate.toml"), start.toml)?;
+        if start.toml.contains("tls.crt") {
+            make_certificate(&folder)?;
+        }
         let group = memory_group(&name);
-        let enter = group.as_ref().map_or(String::new(), |group| format!("echo $$ >{}/cgroup.procs\n", group.display()));
+        let enter =
+            group.as_ref().map_or(String::new(), |group| format!("echo $$ >{}/cgroup.procs\n", group.display()));
         // Each of these takes the place of the one before, so the child's id is the gateway's.
         let script = format!("set -e\n{enter}{}\nexec taskset -c 0 \"$@\"", start.before);
         let child = Command::new("sh")
@@ -129,7 +134,8 @@ impl Gateway {
         loop {
             let log = self.log();
             for line in log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
-                let is_it = ["message", "msg"].iter().any(|name| line.get(name).and_then(|it| it.as_str()) == Some(message));
+                let is_it =
+                    ["message", "msg"].iter().any(|name| line.get(name).and_then(|it| it.as_str()) == Some(message));
                 if let (true, Some(address)) = (is_it, line.get("address").and_then(|it| it.as_str()?.parse().ok())) {
                     return Ok(address);
                 }
@@ -152,6 +158,14 @@ impl Drop for Gateway {
             fs::remove_dir(group).ok();
         }
     }
+}
+
+/// A certificate for localhost that has signed itself, and its key.
+fn make_certificate(folder: &Path) -> io::Result<()> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(io::Error::other)?;
+    fs::write(folder.join("tls.crt"), made.cert.pem())?;
+    fs::write(folder.join("tls.key"), made.signing_key.serialize_pem())?;
+    fs::set_permissions(folder.join("tls.key"), Permissions::from_mode(0o600))
 }
 
 /// A control group of its own with the memory of a small machine, version 2 or 1; none without the right to make one.

@@ -195,7 +195,8 @@ pub(crate) fn chat(content: &str) -> String {
 
 pub(crate) fn json(socket: &mut TcpStream, status: u16, headers: &str, body: &str) -> io::Result<()> {
     let length = body.len();
-    let head = format!("HTTP/1.1 {status} S\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n");
+    let head =
+        format!("HTTP/1.1 {status} S\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n");
     socket.write_all((head + body).as_bytes())
 }
 
@@ -209,7 +210,9 @@ pub(crate) fn event(socket: &mut TcpStream, data: &str) -> io::Result<()> {
 }
 
 pub(crate) fn delta(content: &str) -> String {
-    format!(r#"{{"id":"c","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{{"content":"{content} "}}}}]}}"#)
+    format!(
+        r#"{{"id":"c","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{{"content":"{content} "}}}}]}}"#
+    )
 }
 
 /// The last event with content, the usage if it was asked for or not, and the mark.

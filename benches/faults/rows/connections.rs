@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::plain;
+use super::{plain, tls};
 use crate::http1::{chat, chat_head, connect_from, connect_with, watch};
 use crate::process::KEY;
 use crate::row::{Beside, Outcome, PLAIN, Row, Setup, Stage, ensure, mib};
@@ -17,7 +17,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn rows() -> Vec<Row> {
     let tls = Setup {
         server: "tls = { cert = \"tls.crt\", key = \"tls.key\" }",
-        before: super::http2::MAKE_CERTIFICATE,
+        before: "",
+        // It speaks no TLS; a handshake of the row's own takes its place.
         canary: Beside::Nothing,
     };
     vec![
@@ -127,8 +128,8 @@ fn slow_readers(stage: &mut Stage<'_>) -> Outcome {
     let count = stage.limits.many(200);
     let began = Instant::now();
     for _ in 0..count {
-        let mut socket =
-            connect_with(stage.gateway.address, 2, Some(16 << 10)).map_err(|error| format!("no connection: {error}"))?;
+        let mut socket = connect_with(stage.gateway.address, 2, Some(16 << 10))
+            .map_err(|error| format!("no connection: {error}"))?;
         socket.write_all(&chat("first", false, "ab12")).map_err(|error| error.to_string())?;
         sockets.push(socket);
     }
@@ -150,7 +151,9 @@ fn slow_readers(stage: &mut Stage<'_>) -> Outcome {
         mib(sent),
         mib((count * ANSWER) as u64)
     );
-    ensure(open <= before + 4, || format!("{} of them still held after {took:.1?}; {seen}", open.saturating_sub(before)))?;
+    ensure(open <= before + 4, || {
+        format!("{} of them still held after {took:.1?}; {seen}", open.saturating_sub(before))
+    })?;
     ensure(peak >= count, || format!("only {peak} were ever open at once; {seen}"))?;
     let allowed = count as u64 * (256 << 10);
     ensure(growth <= allowed, || format!("{} were allowed; {seen}", mib(allowed)))?;
@@ -168,7 +171,14 @@ fn stalled_handshakes(stage: &mut Stage<'_>) -> Outcome {
     for socket in &mut sockets {
         socket.write_all(&hello).ok();
     }
+    let began = Instant::now();
+    let is_served = tls::chat(stage)?;
+    ensure(is_served.status == 200, || format!("beside them: {}", is_served.status))?;
+    let took = began.elapsed();
     let limit = stage.limits.handshake;
     let closed = watch(&mut sockets, start, limit + 3 * SECOND, |_, _| ());
-    judge(&closed, limit + SECOND, limit.saturating_sub(SECOND))
+    let seen = judge(&closed, limit + SECOND, limit.saturating_sub(SECOND))?;
+    let after = tls::chat(stage)?;
+    ensure(after.status == 200, || format!("after: {}", after.status))?;
+    Ok(format!("{seen}; a chat over TLS beside them in {took:.1?}"))
 }

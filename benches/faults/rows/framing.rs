@@ -123,39 +123,48 @@ fn lines(stage: &mut Stage<'_>) -> Outcome {
     let body = chat_body("first", false, "ab12");
     let length = format!("Content-Length: {}\r\n", body.len());
     let of = |line: &str| request(&format!("{length}{line}\r\n"), &body);
-    judge(stage, vec![
-        ("folded", of("X-A: one\r\n two"), NO),
-        ("folded with a tab", of("X-A: one\r\n\ttwo"), NO),
-        ("folded first", of(" X-A: one"), NO),
-        ("bare CR in a value", of("X-A: one\rtwo"), NO),
-        ("NUL in a value", of("X-A: one\0two"), NO),
-        ("NUL in a name", of("X\0A: one"), NO),
-        ("space before colon", of("X-A : one"), NO),
-        ("no name", of(": one"), NO),
-        ("no colon", of("X-A"), NO),
-    ])
+    judge(
+        stage,
+        vec![
+            ("folded", of("X-A: one\r\n two"), NO),
+            ("folded with a tab", of("X-A: one\r\n\ttwo"), NO),
+            ("folded first", of(" X-A: one"), NO),
+            ("bare CR in a value", of("X-A: one\rtwo"), NO),
+            ("NUL in a value", of("X-A: one\0two"), NO),
+            ("NUL in a name", of("X\0A: one"), NO),
+            ("space before colon", of("X-A : one"), NO),
+            ("no name", of(": one"), NO),
+            ("no colon", of("X-A"), NO),
+        ],
+    )
 }
 
 fn hosts(stage: &mut Stage<'_>) -> Outcome {
     const NO: May = May::Refuse(&[400]);
     let body = chat_body("first", false, "ab12");
     let of = |target: &str, hosts: &str| {
-        format!("POST {target} HTTP/1.1\r\n{hosts}Authorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-            .into_bytes()
+        format!(
+            "POST {target} HTTP/1.1\r\n{hosts}Authorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
     };
     let path = "/v1/chat/completions";
-    judge(stage, vec![
-        ("none", of(path, ""), NO),
-        ("two", of(path, "Host: gateway\r\nHost: other\r\n"), NO),
-        ("two equal", of(path, "Host: gateway\r\nHost: gateway\r\n"), NO),
-        ("empty list", of(path, "Host: a, b\r\n"), NO),
-        ("with a path", of(path, "Host: gateway/evil\r\n"), NO),
-        ("with a user", of(path, "Host: user@gateway\r\n"), NO),
-        ("two words", of(path, "Host: gate way\r\n"), NO),
-        ("absolute form", of("http://169.254.169.254/v1/chat/completions", "Host: gateway\r\n"), NO),
-        ("absolute form, same host", of("http://gateway/v1/chat/completions", "Host: gateway\r\n"), NO),
-        ("authority form", of("169.254.169.254:80", "Host: gateway\r\n"), NO),
-    ])
+    judge(
+        stage,
+        vec![
+            ("none", of(path, ""), NO),
+            ("two", of(path, "Host: gateway\r\nHost: other\r\n"), NO),
+            ("two equal", of(path, "Host: gateway\r\nHost: gateway\r\n"), NO),
+            ("empty list", of(path, "Host: a, b\r\n"), NO),
+            ("with a path", of(path, "Host: gateway/evil\r\n"), NO),
+            ("with a user", of(path, "Host: user@gateway\r\n"), NO),
+            ("two words", of(path, "Host: gate way\r\n"), NO),
+            ("absolute form", of("http://169.254.169.254/v1/chat/completions", "Host: gateway\r\n"), NO),
+            ("absolute form, same host", of("http://gateway/v1/chat/completions", "Host: gateway\r\n"), NO),
+            ("authority form", of("169.254.169.254:80", "Host: gateway\r\n"), NO),
+        ],
+    )
 }
 
 fn methods(stage: &mut Stage<'_>) -> Outcome {
@@ -188,15 +197,18 @@ fn chunks(stage: &mut Stage<'_>) -> Outcome {
     let size = format!("{:x}", body.len());
     let of = |rest: &str| request("Transfer-Encoding: chunked\r\n", rest);
     let extension = "x".repeat(20 << 10);
-    judge(stage, vec![
-        ("size overflowing", of(&format!("fffffffffffffffff\r\n{body}\r\n0\r\n\r\n")), NO),
-        ("largest size", of(&format!("ffffffffffffffff\r\n{body}\r\n0\r\n\r\n")), NO),
-        ("0x", of(&format!("0x{size}\r\n{body}\r\n0\r\n\r\n")), NO),
-        ("signed", of(&format!("+{size}\r\n{body}\r\n0\r\n\r\n")), NO),
-        ("space before", of(&format!(" {size}\r\n{body}\r\n0\r\n\r\n")), NO),
-        ("long extension", of(&format!("{size};{extension}\r\n{body}\r\n0\r\n\r\n")), NO),
-        ("no CRLF after data", of(&format!("{size}\r\n{body}0\r\n\r\n")), NO),
-        ("bare LF after size", of(&format!("{size}\n{body}\r\n0\r\n\r\n")), NO),
-        ("no size", of(&format!("\r\n{body}\r\n0\r\n\r\n")), NO),
-    ])
+    judge(
+        stage,
+        vec![
+            ("size overflowing", of(&format!("fffffffffffffffff\r\n{body}\r\n0\r\n\r\n")), NO),
+            ("largest size", of(&format!("ffffffffffffffff\r\n{body}\r\n0\r\n\r\n")), NO),
+            ("0x", of(&format!("0x{size}\r\n{body}\r\n0\r\n\r\n")), NO),
+            ("signed", of(&format!("+{size}\r\n{body}\r\n0\r\n\r\n")), NO),
+            ("space before", of(&format!(" {size}\r\n{body}\r\n0\r\n\r\n")), NO),
+            ("long extension", of(&format!("{size};{extension}\r\n{body}\r\n0\r\n\r\n")), NO),
+            ("no CRLF after data", of(&format!("{size}\r\n{body}0\r\n\r\n")), NO),
+            ("bare LF after size", of(&format!("{size}\n{body}\r\n0\r\n\r\n")), NO),
+            ("no size", of(&format!("\r\n{body}\r\n0\r\n\r\n")), NO),
+        ],
+    )
 }

@@ -8,10 +8,6 @@ use crate::http1::connect_from;
 use crate::process::KEY;
 use crate::row::{Beside, Outcome, Row, Setup, Stage, ensure, mib};
 
-/// A certificate for the rows that need TLS; the shell makes it where the gateway is started.
-pub(super) const MAKE_CERTIFICATE: &str = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
-    -subj /CN=localhost -keyout tls.key -out tls.crt 2>/dev/null; chmod 600 tls.key";
-
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -109,7 +105,9 @@ impl Connection {
                     return Ok(Some((kind, flags, u32::from_be_bytes([s1, s2, s3, s4]), payload)));
                 }
             }
-            self.socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).map_err(|error| error.to_string())?;
+            self.socket
+                .set_read_timeout(Some(patience.max(Duration::from_millis(1))))
+                .map_err(|error| error.to_string())?;
             let mut piece = [0; 16 << 10];
             match self.socket.read(&mut piece) {
                 Ok(0) => return Ok(None),
@@ -143,7 +141,8 @@ fn is_spoken(stage: &Stage<'_>) -> Result<(), String> {
     let body = crate::http1::chat_body("canary", false, "ab12");
     let mut connection = Connection::open(stage, 1, &[])?;
     let frames =
-        [frame(HEADERS, END_HEADERS, 1, &request_fields(body.len())), frame(DATA, END_STREAM, 1, body.as_bytes())].concat();
+        [frame(HEADERS, END_HEADERS, 1, &request_fields(body.len())), frame(DATA, END_STREAM, 1, body.as_bytes())]
+            .concat();
     connection.send(&frames).map_err(|error| error.to_string())?;
     let end = Instant::now() + Duration::from_secs(5);
     let mut data = Vec::new();
@@ -184,7 +183,10 @@ fn rapid_reset(stage: &mut Stage<'_>) -> Outcome {
     std::thread::sleep(Duration::from_secs(1));
     let cpu = stage.gateway.cpu() - cpu;
     let upstream = stage.first.seen().len();
-    let seen = format!("{end} in {took:.1?} after {sent} streams sent; {upstream} upstream; {:.0} % of CPU after", cpu * 100.0);
+    let seen = format!(
+        "{end} in {took:.1?} after {sent} streams sent; {upstream} upstream; {:.0} % of CPU after",
+        cpu * 100.0
+    );
     ensure(upstream <= 64, || seen.clone())?;
     ensure(cpu < 0.2 || !stage.limits.is_strict, || seen.clone())?;
     Ok(seen)
@@ -281,7 +283,10 @@ fn idle(stage: &mut Stage<'_>) -> Outcome {
             }
         });
     }
-    let seen = format!("{count} connections, {refused} refused, the others closed from {:.1?} to {last:.1?}", first.unwrap_or_default());
+    let seen = format!(
+        "{count} connections, {refused} refused, the others closed from {:.1?} to {last:.1?}",
+        first.unwrap_or_default()
+    );
     ensure(open.is_empty(), || format!("{} still open; {seen}", open.len()))?;
     ensure(first.is_some_and(|first| first + slack >= limit), || format!("too early; {seen}"))?;
     Ok(seen)

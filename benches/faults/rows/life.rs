@@ -21,7 +21,7 @@ use crate::wall::{self, End};
 
 pub(super) fn rows() -> Vec<Row> {
     let alone = Setup { canary: Beside::Nothing, ..PLAIN };
-    let few = Setup { before: "ulimit -n 64", canary: Beside::Kept, ..PLAIN };
+    let few = Setup { before: "ulimit -n 64", canary: Beside::Refusable, ..PLAIN };
     vec![
         Row { number: 38, is_star: false, title: "a silent name server", setup: alone, run: silent_name_server },
         plain(39, true, "a receiver of metrics in trouble", receiver_in_trouble),
@@ -58,11 +58,14 @@ fn name_server(is_silent: Arc<AtomicBool>) -> std::io::Result<UdpSocket> {
 
 fn silent_name_server(stage: &mut Stage<'_>) -> Outcome {
     let is_silent = Arc::new(AtomicBool::new(false));
-    let server = name_server(Arc::clone(&is_silent)).map_err(|error| format!("no name server on 127.0.0.77:53: {error}"))?;
+    let server =
+        name_server(Arc::clone(&is_silent)).map_err(|error| format!("no name server on 127.0.0.77:53: {error}"))?;
     let plain = toml(&stage.limits, &PLAIN, [&stage.first, &stage.second]);
     let port = stage.first.address.port();
     let named = plain.replacen(&format!("http://127.0.0.1:{port}"), &format!("http://known.example:{port}"), 1)
-        + &format!("[providers.new]\nbase_url = \"http://new.example:{port}/v1\"\ninsecure = true\n[models.new]\ndeployments = [{{ provider = \"new\" }}]\n");
+        + &format!(
+            "[providers.new]\nbase_url = \"http://new.example:{port}/v1\"\ninsecure = true\n[models.new]\ndeployments = [{{ provider = \"new\" }}]\n"
+        );
     let named = named.replacen("[providers.second]", "insecure = true\n[providers.second]", 1);
     let named = if named_is_accepted(stage.binary, &named) { named } else { named.replace("insecure = true\n", "") };
     // A mount namespace of its own, so that only this process sees this name server.
@@ -94,7 +97,9 @@ fn silent_name_server(stage: &mut Stage<'_>) -> Outcome {
         sleep(Duration::from_millis(500));
     }
     drop(server);
-    let seen = format!("{asked} answers in {time:?} of silence, the slowest in {slowest:.1?}; a new name: refused after {new:.1?}");
+    let seen = format!(
+        "{asked} answers in {time:?} of silence, the slowest in {slowest:.1?}; a new name: refused after {new:.1?}"
+    );
     ensure(new <= Duration::from_millis(2_500), || seen.clone())?;
     ensure(slowest <= Duration::from_secs(3), || seen.clone())?;
     Ok(seen)
@@ -168,7 +173,8 @@ fn few_descriptors(stage: &mut Stage<'_>) -> Outcome {
     while recovered.is_none() && began.elapsed() < Duration::from_secs(5) {
         recovered = stage.chat("first", false).is_ok_and(|answer| answer.status == 200).then(|| began.elapsed());
     }
-    let seen = format!("{held} clients; admin answered in {answered_in:.1?}; {share:.0} % of CPU; well after {recovered:.1?}");
+    let seen =
+        format!("{held} clients; admin answered in {answered_in:.1?}; {share:.0} % of CPU; well after {recovered:.1?}");
     ensure(stage.gateway.has_ended().is_none(), || format!("it ended; {seen}"))?;
     answered.map_err(|error| format!("admin: {error}; {seen}"))?;
     ensure(share < 20.0 || !stage.limits.is_strict, || seen.clone())?;
@@ -197,7 +203,9 @@ fn terminated(stage: &mut Stage<'_>) -> Outcome {
                 let answer = connection.answer_within(Duration::from_secs(60))?;
                 let text = answer.text();
                 let tokens = text.matches(&nonce).count();
-                ensure(answer.is_whole && text.contains("[DONE]") && tokens == 30, || format!("{tokens} of 30, whole: {}", answer.is_whole))
+                ensure(answer.is_whole && text.contains("[DONE]") && tokens == 30, || {
+                    format!("{tokens} of 30, whole: {}", answer.is_whole)
+                })
             })
         })
         .collect();
@@ -232,7 +240,9 @@ fn second_signal(stage: &Stage<'_>) -> Outcome {
     gateway.signal("TERM");
     let began = Instant::now();
     let ended = gateway.wait(Duration::from_secs(3));
-    ensure(ended.is_some() && began.elapsed() <= Duration::from_secs(1), || format!("second signal: {:.1?}", began.elapsed()))?;
+    ensure(ended.is_some() && began.elapsed() <= Duration::from_secs(1), || {
+        format!("second signal: {:.1?}", began.elapsed())
+    })?;
     Ok(format!("the second signal ended it in {:.0?}", began.elapsed()))
 }
 
@@ -299,7 +309,8 @@ fn secrets(stage: &mut Stage<'_>) -> Outcome {
     shown.push(stage.scrape()?);
     if let Some(admin) = stage.gateway.admin {
         for path in ["/config", "/status.json"] {
-            let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n");
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n");
             shown.push(ask(admin, request.as_bytes())?.text());
         }
     }

@@ -21,7 +21,8 @@ pub(super) fn rows() -> Vec<Row> {
 
 /// A chat with this body and these lines, whatever key they show.
 fn post(target: &str, lines: &str, body: &str) -> Vec<u8> {
-    format!("POST {target} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n{lines}\r\n{body}", body.len()).into_bytes()
+    format!("POST {target} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n{lines}\r\n{body}", body.len())
+        .into_bytes()
 }
 
 fn duplicates(stage: &mut Stage<'_>) -> Outcome {
@@ -59,7 +60,11 @@ fn destinations(stage: &mut Stage<'_>) -> Outcome {
         let header = field.replace('_', "-");
         requests.push(post("/v1/chat/completions", &format!("{key}x-{header}: {url}\r\n{header}: {url}\r\n"), &plain));
     }
-    requests.push(post("/v1/chat/completions", &format!("{key}X-Forwarded-Host: evil\r\nForwarded: host=evil\r\n"), &plain));
+    requests.push(post(
+        "/v1/chat/completions",
+        &format!("{key}X-Forwarded-Host: evil\r\nForwarded: host=evil\r\n"),
+        &plain,
+    ));
     for request in &requests {
         stage.ask(request)?;
     }
@@ -76,9 +81,22 @@ fn destinations(stage: &mut Stage<'_>) -> Outcome {
 
 fn paths(stage: &mut Stage<'_>) -> Outcome {
     let targets = [
-        "/v1/..%2fmetrics", "/v1/%2e%2e/metrics", "//evil", "//169.254.169.254/", "/v1/../admin", "/v1/../metrics",
-        "/v1/chat/completions%00", "/v1/chat/completions/..", "/v1//chat/completions", "/v1/chat/completions/",
-        "/v1/models/../../status.json", "/v1/chat\\completions", "/v1/caf\u{e9}", "/./v1/chat/completions", "/%76%31/chat/completions", "*",
+        "/v1/..%2fmetrics",
+        "/v1/%2e%2e/metrics",
+        "//evil",
+        "//169.254.169.254/",
+        "/v1/../admin",
+        "/v1/../metrics",
+        "/v1/chat/completions%00",
+        "/v1/chat/completions/..",
+        "/v1//chat/completions",
+        "/v1/chat/completions/",
+        "/v1/models/../../status.json",
+        "/v1/chat\\completions",
+        "/v1/caf\u{e9}",
+        "/./v1/chat/completions",
+        "/%76%31/chat/completions",
+        "*",
     ];
     for target in targets {
         let body = r#"{"model":"first","messages":[]}"#;
@@ -128,7 +146,12 @@ fn cardinality(stage: &mut Stage<'_>) -> Outcome {
     run(2_000, count.max(4_000))?;
     let after = stage.scrape()?;
     let growth = stage.gateway.memory().saturating_sub(memory);
-    let seen = format!("{count} requests; {} series before, {} after; memory grew by {}", series(&before), series(&after), mib(growth));
+    let seen = format!(
+        "{count} requests; {} series before, {} after; memory grew by {}",
+        series(&before),
+        series(&after),
+        mib(growth)
+    );
     ensure(series(&before) == series(&after), || seen.clone())?;
     ensure(!after.contains("m3000") && !after.contains("a3000"), || "a client's word is in the metrics".to_owned())?;
     ensure(growth <= 1 << 20 || !stage.limits.is_strict, || seen.clone())?;
@@ -174,7 +197,8 @@ fn control_characters(stage: &mut Stage<'_>) -> Outcome {
 
 fn operator_paths(stage: &mut Stage<'_>) -> Outcome {
     let mut seen = Vec::new();
-    let targets = ["/metrics", "/debug", "/debug/pprof", "/config", "/admin", "/admin/", "/status.json", "/reload", "/status"];
+    let targets =
+        ["/metrics", "/debug", "/debug/pprof", "/config", "/admin", "/admin/", "/status.json", "/reload", "/status"];
     for target in targets {
         for key in ["", &format!("Authorization: Bearer {KEY}\r\n")] {
             for method in ["GET", "POST"] {
