@@ -76,6 +76,9 @@ fn request_fields(length: usize) -> Vec<u8> {
     fields
 }
 
+/// Kind, flags, stream, payload.
+type Frame = (u8, u8, u32, Vec<u8>);
+
 struct Connection {
     socket: TcpStream,
     buffer: Vec<u8>,
@@ -94,8 +97,8 @@ impl Connection {
         self.socket.write_all(bytes)
     }
 
-    /// The next frame: kind, flags, stream, payload. `None` when the connection is at its end.
-    fn next(&mut self, patience: Duration) -> Result<Option<(u8, u8, u32, Vec<u8>)>, String> {
+    /// The next frame; `None` when the connection is at its end.
+    fn next(&mut self, patience: Duration) -> Result<Option<Frame>, String> {
         loop {
             if let Some(&[a, b, c, kind, flags, s1, s2, s3, s4]) = self.buffer.first_chunk::<9>() {
                 let end = 9 + u32::from_be_bytes([0, a, b, c]) as usize;

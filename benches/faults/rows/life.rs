@@ -92,7 +92,7 @@ fn silent_name_server(stage: &mut Stage<'_>) -> Outcome {
         if asked % 8 == 1 {
             let (status, took) = status("new")?;
             new = new.max(took);
-            ensure(matches!(status, 502 | 503 | 504), || format!("a new name: {status}"))?;
+            ensure(matches!(status, 502..=504), || format!("a new name: {status}"))?;
         }
         sleep(Duration::from_millis(500));
     }
