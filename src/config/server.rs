@@ -34,7 +34,7 @@ pub struct Server {
     pub max_connections: Option<usize>,
     /// Open connections of one address; `None` without limit.
     pub max_connections_per_address: Option<usize>,
-    /// Connections that have not shown a valid key; `None` for a quarter of all.
+    /// Connections kept without having shown a valid key; `None` for a quarter of all.
     pub max_unauthenticated: Option<usize>,
     /// TLS handshakes under way.
     pub max_handshakes: usize,

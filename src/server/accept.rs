@@ -70,7 +70,7 @@ pub(super) async fn accept(
                     // Out of file descriptors: the next accept fails as well, so wait for some.
                     pause = (pause * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
                     instruments.accept_errors.add((), 1);
-                    let has_room = open.evict(false);
+                    let has_room = open.evict();
                     instruments.rejected.add(Rejection::Evicted, u64::from(has_room));
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept a connection");
                 }
@@ -128,8 +128,7 @@ fn admit(
     let address = address.map(|address| address.ip());
     let admitted = guard.admit(address).or_else(|reason| {
         let can_help = match reason {
-            Rejection::Connections => open.evict(false),
-            Rejection::Unauthenticated => open.evict(true),
+            Rejection::Connections => open.evict(),
             _ => false,
         };
         if !can_help {

@@ -81,7 +81,11 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
             Start::Refused(error) => (proxy::refuse(&worker, &error), Asked::nothing()),
             Start::Gone => return,
         };
-        let may_keep = waiting.may_go_on() && !worker.load.is_short() && worker.ready.load(Relaxed);
+        let mut may_keep = waiting.may_go_on() && !worker.load.is_short() && worker.ready.load(Relaxed);
+        if may_keep && !activity.permit.may_stay() {
+            instruments.rejected.add(Rejection::Unauthenticated, 1);
+            may_keep = false;
+        }
         match respond(&wire, response, asked, may_keep).await {
             End::KeepAlive => {
                 waiting.has_worked();

@@ -105,16 +105,12 @@ impl Guard {
             guard: Arc::clone(self),
             address,
             counted: Cell::new(None),
-            is_authenticated: Cell::new(false),
+            standing: Cell::new(Standing::New),
             is_released: Cell::new(false),
         };
         let others = self.open.fetch_add(1, Relaxed);
-        let unauthenticated = self.unauthenticated.fetch_add(1, Relaxed);
         if others >= self.max {
             return Err(Rejection::Connections);
-        }
-        if unauthenticated >= self.max_unauthenticated {
-            return Err(Rejection::Unauthenticated);
         }
         if let Some(address) = address.filter(|address| !self.is_trusted(*address)) {
             self.count(address.into())?;
@@ -157,6 +153,15 @@ impl Guard {
     }
 }
 
+/// What a connection has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    New,
+    /// It has been kept without a key.
+    Unauthenticated,
+    Authenticated,
+}
+
 /// An open connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
@@ -164,21 +169,36 @@ pub(super) struct Permit {
     address: Option<IpAddr>,
     /// What the connection counts for.
     counted: Cell<Option<Address>>,
-    is_authenticated: Cell<bool>,
+    standing: Cell<Standing>,
     is_released: Cell<bool>,
 }
 
 impl Permit {
     /// It has shown a valid key.
     pub(super) fn authenticated(&self) {
-        if !self.is_authenticated.replace(true) && !self.is_released.get() {
+        if self.standing.replace(Standing::Authenticated) == Standing::Unauthenticated && !self.is_released.get() {
             self.guard.unauthenticated.fetch_sub(1, Relaxed);
         }
     }
 
+    /// Whether it may be kept after its answer: those without a key have a part of the places only. What
+    /// has not asked for anything yet does not count among them; it has little time to.
+    pub(super) fn may_stay(&self) -> bool {
+        if self.standing.get() != Standing::New {
+            return true;
+        }
+        let guard = &self.guard;
+        if guard.unauthenticated.fetch_add(1, Relaxed) < guard.max_unauthenticated {
+            self.standing.set(Standing::Unauthenticated);
+            return true;
+        }
+        guard.unauthenticated.fetch_sub(1, Relaxed);
+        false
+    }
+
     /// Whether it has ever shown a valid key.
     pub(super) fn is_authenticated(&self) -> bool {
-        self.is_authenticated.get()
+        self.standing.get() == Standing::Authenticated
     }
 
     /// Gives its place away, once.
@@ -187,7 +207,7 @@ impl Permit {
             return;
         }
         self.guard.open.fetch_sub(1, Relaxed);
-        if !self.is_authenticated.get() {
+        if self.standing.get() == Standing::Unauthenticated {
             self.guard.unauthenticated.fetch_sub(1, Relaxed);
         }
         if let Some(address) = self.counted.take() {
@@ -286,12 +306,13 @@ mod tests {
         let second = guard.admit(ip("::ffff:10.0.0.1")).unwrap();
         assert_eq!(guard.admit(ip("10.0.0.1")).unwrap_err(), Rejection::Address);
         let third = guard.admit(ip("2001:db8::1")).unwrap();
-        assert_eq!(guard.admit(ip("10.0.0.2")).unwrap_err(), Rejection::Unauthenticated);
-        first.authenticated();
-        first.authenticated();
+        assert!([&first, &second, &third, &first].map(Permit::may_stay).iter().all(|may| *may));
         let fourth = guard.admit(ip("2001:db8::2")).unwrap();
+        assert!(!fourth.may_stay(), "there are three without a key");
+        first.authenticated();
+        first.authenticated();
+        assert!(first.may_stay() && fourth.may_stay());
         second.authenticated();
-        third.authenticated();
         assert_eq!(guard.admit(None).unwrap_err(), Rejection::Connections);
         drop((first, second, third));
         // The same /64 is the same client.

@@ -12,7 +12,7 @@ pub(super) struct Activity {
     pub(super) permit: Permit,
     /// Counts what became idle, which orders it in time without a look at the clock.
     count: Rc<Cell<u64>>,
-    /// Since which count the connection has been idle; 0 while it is not.
+    /// Since which count the connection has been idle, or new; 0 while it is not.
     idle_since: Cell<u64>,
 }
 
@@ -40,7 +40,9 @@ pub(super) struct Open {
 impl Open {
     /// What a new connection is to be served with.
     pub(super) fn activity(&self, permit: Permit) -> Rc<Activity> {
-        Rc::new(Activity { permit, count: Rc::clone(&self.count), idle_since: Cell::new(0) })
+        let activity = Activity { permit, count: Rc::clone(&self.count), idle_since: Cell::new(0) };
+        activity.is_idle();
+        Rc::new(activity)
     }
 
     /// Its task has begun.
@@ -53,16 +55,14 @@ impl Open {
         self.connections.remove(&task);
     }
 
-    /// Closes the connection that has been idle for the longest, if one is; of those that have shown no
-    /// key where only they are meant.
-    pub(super) fn evict(&mut self, only_unauthenticated: bool) -> bool {
-        let idle = self.connections.iter().filter(|(_, (activity, _))| {
-            activity.idle_since.get() > 0 && !(only_unauthenticated && activity.permit.is_authenticated())
-        });
-        let Some(oldest) = idle.min_by_key(|(_, (activity, _))| activity.idle_since.get()).map(|(task, _)| *task)
-        else {
-            return false;
+    /// Closes the connection that has been idle for the longest, if one is: first of those that have shown
+    /// no key, so that nobody who opens connections shuts out those who use them.
+    pub(super) fn evict(&mut self) -> bool {
+        let idle = self.connections.iter().filter(|(_, (activity, _))| activity.idle_since.get() > 0);
+        let order = |(_, (activity, _)): &(&Id, &(Rc<Activity>, AbortHandle))| {
+            (activity.permit.is_authenticated(), activity.idle_since.get())
         };
+        let Some(oldest) = idle.min_by_key(order).map(|(task, _)| *task) else { return false };
         self.close(oldest);
         true
     }

@@ -269,13 +269,27 @@ fn one_address_has_so_many_connections_and_no_more() {
 
 #[test]
 fn connections_without_a_key_leave_room_for_those_with_one() {
-    let gateway = plain("max_unauthenticated = 2\nfirst_byte_timeout = \"8s\"");
-    let _served = [kept(&gateway), kept(&gateway), kept(&gateway)];
-    let _silent = [connect(gateway.address), connect(gateway.address)];
-    eventually("they are open", || active(&gateway) == 5.0);
-    let (took, said) = until_closed(&mut connect(gateway.address));
-    assert!(took < Duration::from_secs(1) && said.is_empty(), "{said}");
+    let gateway = plain("max_unauthenticated = 2\nmax_connections = 6");
+    let [mut first, _second, _third] = [kept(&gateway), kept(&gateway), kept(&gateway)];
+    let mut probes = Vec::new();
+    for expected in [None, None, Some("close")] {
+        let mut socket = connect(gateway.address);
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+        let reply = read_reply(&mut socket, false);
+        assert_eq!((reply.status, reply.header("connection")), (200, expected));
+        probes.push(socket);
+    }
     assert_eq!(rejected(&gateway, "max_unauthenticated"), 1.0);
+    until_closed(&mut probes.pop().unwrap());
+    // Where there is no room, those go first that have shown no key.
+    let mut silent = connect(gateway.address);
+    eventually("they are open", || active(&gateway) == 6.0);
+    probes[1].write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+    assert_eq!(read_reply(&mut probes[1], false).status, 200);
+    let _more = [kept(&gateway), kept(&gateway)];
+    assert!(!read_more(&mut probes[0], &mut Vec::new()) && !read_more(&mut silent, &mut Vec::new()));
+    first.write_all(&post_bytes("/v1/chat/completions", CHAT)).unwrap();
+    assert_eq!(read_reply(&mut first, false).status, 200);
 }
 
 #[test]
