@@ -20,6 +20,10 @@ use crate::{
 /// Connections the kernel keeps for us to accept.
 const BACKLOG: i32 = 4096;
 
+/// What the kernel keeps of an answer that its client has no room for; connections inherit it. Without it
+/// a client that does not read makes the kernel keep megabytes.
+const UNSENT_MAX: u32 = 128 * 1024;
+
 /// A socket that is listened on.
 #[derive(Debug)]
 pub(super) enum Listener {
@@ -71,6 +75,7 @@ pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
