@@ -67,6 +67,11 @@ pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpi
 
     /// The request has a valid key.
     fn authenticated(&self) {}
+
+    /// Whether what is not read of it stands in nobody's way, as on a stream of its own.
+    fn is_apart(&self) -> bool {
+        false
+    }
 }
 
 /// Errors whose request is not read to its end, so that nothing can follow on its connection.

@@ -169,7 +169,7 @@ async fn read_bounded(
 /// would reset the connection under the answer and under the client's next request. Large and slow
 /// bodies are not worth it, nor those that wait for a `100 Continue` before they are sent.
 pub(super) async fn discard(head: &Head, body: Option<impl RequestBody>) -> bool {
-    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return true };
+    let Some(mut body) = body.filter(|body| !body.is_apart() && !body.is_end_stream()) else { return true };
     if head.headers.has("expect") || body.size_hint().lower() > DISCARD_BYTES_MAX {
         return false;
     }

@@ -13,16 +13,22 @@ use super::{
     connection::{self, Client},
     governor::Pressure,
     guard::{Guard, Permit},
+    http2,
     listener::{Listener, Listeners},
     open::Open,
     socket::Socket,
+    tls,
 };
 use crate::{
     config,
     http_client::SWEEP_INTERVAL,
+    message::Tcp,
     proxy::Worker,
     telemetry::{dimensions::Rejection, instruments::ServerInstruments},
 };
+
+/// From one look at a preface that has come in part to the next.
+const PEEK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Accepts until the shutdown, then waits for the connections that are open.
 pub(super) async fn accept(
@@ -59,8 +65,10 @@ pub(super) async fn accept(
                     let client = Client { settings: Arc::clone(&settings), activity: Rc::clone(&activity) };
                     let (worker, phase, certificates) = (Rc::clone(&worker), phase.clone(), certificates.clone());
                     let task = connections.spawn_local(async move {
-                        if let Some(socket) = secured(socket, certificates, &client.settings, &worker).await {
-                            connection::serve(socket, worker, phase, client).await;
+                        match opened(socket, certificates, &client.settings, &worker).await {
+                            Some((socket, false)) => connection::serve(socket, worker, phase, client).await,
+                            Some((socket, true)) => Box::pin(http2::serve(socket, worker, phase, client)).await,
+                            None => {}
                         }
                         drop(active);
                     });
@@ -101,21 +109,48 @@ async fn accept_after(listeners: &mut Listeners, pause: Duration) -> io::Result<
     poll_fn(|cx| listeners.poll_accept(cx)).await
 }
 
-/// The socket itself, or TLS over it where there are certificates and it is one of the network.
-async fn secured(
+/// The socket itself, or TLS over it where there are certificates and it is one of the network; and
+/// whether HTTP/2 is spoken on it.
+async fn opened(
     socket: Socket,
     certificates: Option<Arc<Certificates>>,
     settings: &config::Server,
     worker: &Worker,
-) -> Option<Socket> {
+) -> Option<(Socket, bool)> {
     match (socket, certificates) {
         (Socket::Tcp(socket), Some(certificates)) => {
             let instruments = Arc::clone(&worker.gateway.load().instruments);
             // Large, and needed once.
-            Box::pin(certificates.accept(socket, settings, &instruments)).await.map(Socket::from)
+            let stream = Box::pin(certificates.accept(socket, settings, &instruments)).await?;
+            let is_http2 = tls::is_http2(&stream);
+            Some((stream.into(), is_http2))
         }
-        (socket, _) => Some(socket),
+        (Socket::Tcp(socket), None) if settings.h2c => {
+            let is_http2 = Box::pin(begins_http2(&socket, settings.head_timeout)).await;
+            Some((Socket::Tcp(socket), is_http2))
+        }
+        (socket, _) => Some((socket, false)),
     }
+}
+
+/// Whether the first bytes are the preface of HTTP/2. What comes of anything else, silence included, is
+/// for HTTP/1.1 to say.
+async fn begins_http2(socket: &Tcp, limit: Duration) -> bool {
+    let looking = async {
+        let mut first = [0; http2::PREFACE.len()];
+        loop {
+            let length = socket.peek(&mut first).await.ok()?;
+            if length == 0 || !http2::PREFACE.starts_with(first.get(..length)?) {
+                return None;
+            }
+            if length == first.len() {
+                return Some(());
+            }
+            // What is not taken is there at once again.
+            tokio::time::sleep(PEEK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(limit, looking).await.is_ok_and(|found| found.is_some())
 }
 
 /// A place for a new connection, if need be that of one that is idle.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     Phase,
-    http1::{Asked, End, Head, RequestBody, Start, Wire, respond},
+    http1::{Asked, End, RequestBody, Start, Wire, respond},
     open::Activity,
     socket::Socket,
     waiting::Waiting,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::error::{Error, ErrorKind},
     config,
-    message::Response,
+    message::{Headers, Response},
     proxy::{self, Body, Worker},
     telemetry::dimensions::{ConnectionTimeout, Rejection},
 };
@@ -67,7 +67,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
             Start::Head(head) => {
                 waiting.has_request();
                 activity.is_busy();
-                let forwarded = forwarded(&settings, &head);
+                let forwarded = forwarded(&settings, &head.head.headers);
                 let asked = Asked::of(&head);
                 let serving =
                     pin!(proxy::serve(&worker, head.head, RequestBody { wire: &wire, permit: &activity.permit }));
@@ -104,11 +104,11 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
 }
 
 /// For whom a proxy in front says that it speaks: looked at where there can be one only.
-fn forwarded(settings: &config::Server, head: &Head) -> Option<Vec<u8>> {
+pub(super) fn forwarded(settings: &config::Server, headers: &Headers) -> Option<Vec<u8>> {
     if settings.trusted_proxies.is_empty() {
         return None;
     }
-    let lines: Vec<&[u8]> = head.head.headers.all("x-forwarded-for").collect();
+    let lines: Vec<&[u8]> = headers.all("x-forwarded-for").collect();
     (!lines.is_empty()).then(|| lines.join(&b','))
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod governor;
 mod guard;
 mod http1;
+mod http2;
 mod listener;
 mod memory;
 mod open;

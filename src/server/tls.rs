@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// What is offered by ALPN (RFC 7301), the best first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The certificate in force, and the next one when it is ready.
 pub struct Certificates {
@@ -159,6 +159,11 @@ fn clients(
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
     builder.build().map_err(|error| format!("{}: {error}", authority.display()))
+}
+
+/// Whether the client of a connection speaks HTTP/2.
+pub(super) fn is_http2(stream: &TlsStream<Tcp>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
 }
 
 /// Makes closing a reset.

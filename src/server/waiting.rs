@@ -95,7 +95,7 @@ impl Waiting {
 }
 
 /// A tenth more or less, so that connections that began together do not end together.
-fn spread(time: Duration) -> Duration {
+pub(super) fn spread(time: Duration) -> Duration {
     thread_local! {
         static RANDOM: RandomState = RandomState::new();
         static COUNT: Cell<u64> = const { Cell::new(0) };

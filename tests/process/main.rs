@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 #![expect(unreachable_pub, reason = "test modules share by `pub`; nothing leaves this binary")]
 
+mod http2;
 mod https;
 mod limits;
 mod reload;

@@ -11,6 +11,5 @@ mod output;
 mod respond;
 mod wire;
 
-pub(super) use head::Head;
-pub(super) use respond::{Asked, End, respond};
+pub(super) use respond::{Asked, End, date, respond};
 pub(super) use wire::{RequestBody, Start, Wire};

@@ -218,7 +218,7 @@ fn push_line(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Now, as HTTP writes it (RFC 9110 §6.6.1), written anew once a second.
-fn date() -> [u8; 29] {
+pub(in crate::server) fn date() -> [u8; 29] {
     // A tick late is early enough for whole seconds, and costs no look at the counter.
     let now = u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or_default();
     let (second, text) = DATE.get();

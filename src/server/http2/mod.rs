@@ -1,0 +1,269 @@
+//! HTTP/2 towards clients (RFC 9113), on the frames of the h2 crate.
+//!
+//! A connection is one task, and each of its streams another beside it. Owns what a connection may cost:
+//! how long it may be idle, how old it may be, whether it answers, and how often it takes requests back.
+//! `stream` serves one request, `body` reads what comes with it.
+
+mod body;
+mod resets;
+mod stream;
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong, Reason,
+    server::{Builder, Connection},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    task::JoinSet,
+    time::Instant,
+};
+
+use self::{resets::Resets, stream::Ended};
+use super::{Phase, connection::Client, waiting::spread};
+use crate::{config, http_client::Watchdog, proxy::Worker, telemetry::dimensions::ConnectionTimeout};
+
+/// What every connection of HTTP/2 begins with (RFC 9113 §3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams that were taken back before anybody looked at them; one more ends the connection.
+const UNSEEN_RESETS_MAX: usize = 20;
+
+/// Streams that we had to reset for what the client did; one more ends the connection.
+const OWN_RESETS_MAX: usize = 64;
+
+/// How long a connection that was told to go has for that.
+const GOING_MAX: Duration = Duration::from_secs(1);
+
+/// Serves requests until the client leaves or has to.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    worker: Rc<Worker>,
+    phase: watch::Receiver<Phase>,
+    client: Client,
+) {
+    let settings = &client.settings;
+    let handshake = builder(&settings.http2).handshake::<S, Bytes>(socket);
+    match tokio::time::timeout(settings.head_timeout, handshake).await {
+        Ok(Ok(connection)) => Served::new(connection, worker, client).run(phase).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection did not become one of HTTP/2"),
+        Err(_) => worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::Head, 1),
+    }
+}
+
+fn builder(settings: &config::Http2) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(settings.max_streams)
+        .max_header_list_size(settings.max_header_list_bytes)
+        .max_frame_size(settings.max_frame_bytes)
+        .initial_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_send_buffer_size(settings.send_buffer)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
+        .max_local_error_reset_streams(Some(OWN_RESETS_MAX));
+    builder
+}
+
+/// A connection and the streams that it has open.
+struct Served<S> {
+    connection: Connection<S, Bytes>,
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    streams: JoinSet<Ended>,
+    resets: Resets,
+    pings: Pings,
+    timer: Watchdog,
+    idle_by: Instant,
+    old_at: Instant,
+    requests_left: u32,
+    /// It was told to go, and is gone by then if nothing is under way.
+    gone_by: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
+    fn new(mut connection: Connection<S, Bytes>, worker: Rc<Worker>, client: Client) -> Self {
+        let settings = &client.settings;
+        let now = Instant::now();
+        Self {
+            pings: Pings::new(connection.ping_pong(), &settings.http2, now),
+            streams: JoinSet::new(),
+            resets: Resets::new(now),
+            timer: Watchdog::default(),
+            idle_by: now + settings.http2.idle_timeout,
+            old_at: now + spread(settings.max_connection_age),
+            requests_left: settings.max_connection_requests,
+            gone_by: None,
+            connection,
+            worker,
+            client: Rc::new(client),
+        }
+    }
+
+    async fn run(mut self, mut phase: watch::Receiver<Phase>) {
+        self.client.activity.is_idle();
+        let mut drain = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
+        let mut is_draining = false;
+        poll_fn(|cx| {
+            if !is_draining && drain.as_mut().poll(cx).is_ready() {
+                is_draining = true;
+                self.go();
+            }
+            self.poll(cx)
+        })
+        .await;
+    }
+
+    /// Ready when the connection has ended or has to.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(cx) {
+            self.ended(ended.unwrap_or(Ended::Served));
+        }
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.client.activity.is_busy();
+                    self.resets.begun(Instant::now());
+                    self.requests_left = self.requests_left.saturating_sub(1);
+                    if self.requests_left == 0 {
+                        self.go();
+                    }
+                    let serving = stream::serve(request, respond, Rc::clone(&self.worker), Rc::clone(&self.client));
+                    self.streams.spawn_local(serving);
+                    // It is to be heard of when it ends.
+                    while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(cx) {
+                        self.ended(ended.unwrap_or(Ended::Served));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "a client's connection ended");
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_time(cx)
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Served => {}
+            Ended::TakenBack => {
+                if self.resets.taken_back() {
+                    tracing::debug!("a client takes its requests back too often");
+                    self.cut(Reason::ENHANCE_YOUR_CALM);
+                }
+            }
+            Ended::Unwelcome => self.cut(Reason::ENHANCE_YOUR_CALM),
+        }
+        if self.streams.is_empty() {
+            self.idle_by = Instant::now() + self.client.settings.http2.idle_timeout;
+            self.client.activity.is_idle();
+        }
+    }
+
+    /// Looks at what is due, and has the task woken for what is next.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            if self.pings.poll(cx, now).is_ready() {
+                return self.over(ConnectionTimeout::Idle);
+            }
+            let is_idle = self.streams.is_empty();
+            match self.gone_by {
+                Some(by) if is_idle && now >= by => return Poll::Ready(()),
+                Some(_) => {}
+                None if is_idle && now >= self.idle_by => {
+                    self.worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::Idle, 1);
+                    self.go();
+                    continue;
+                }
+                None if now >= self.old_at => {
+                    self.go();
+                    continue;
+                }
+                None => {}
+            }
+            let of_streams = match self.gone_by {
+                Some(by) if is_idle => by,
+                Some(_) => now + GOING_MAX,
+                None if is_idle => self.idle_by.min(self.old_at),
+                None => self.old_at,
+            };
+            let next = of_streams.min(self.pings.next);
+            if self.timer.poll(cx, next.into_std()).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn over(&self, timeout: ConnectionTimeout) -> Poll<()> {
+        self.worker.gateway.load().instruments.timeouts.add(timeout, 1);
+        Poll::Ready(())
+    }
+
+    /// Tells the client that no more streams are wanted; those that are open finish.
+    fn go(&mut self) {
+        if self.gone_by.is_none() {
+            self.connection.graceful_shutdown();
+            self.gone_by = Some(Instant::now() + GOING_MAX);
+        }
+    }
+
+    /// Ends everything at once, and says why.
+    fn cut(&mut self, reason: Reason) {
+        self.streams.abort_all();
+        self.connection.abrupt_shutdown(reason);
+        self.gone_by.get_or_insert_with(|| Instant::now() + GOING_MAX);
+    }
+}
+
+/// Whether the client still answers.
+struct Pings {
+    pings: Option<PingPong>,
+    every: Duration,
+    patience: Duration,
+    is_waiting: bool,
+    /// When the next one is due, or the answer to the last.
+    next: Instant,
+}
+
+impl Pings {
+    fn new(pings: Option<PingPong>, settings: &config::Http2, now: Instant) -> Self {
+        let config::Http2 { ping_interval: every, ping_timeout: patience, .. } = *settings;
+        Self { pings, every, patience, is_waiting: false, next: now + every }
+    }
+
+    /// Ready when it does not.
+    fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let Some(pings) = &mut self.pings else { return Poll::Pending };
+        if self.is_waiting {
+            match pings.poll_pong(cx) {
+                Poll::Ready(Ok(_)) => {
+                    self.is_waiting = false;
+                    self.next = now + self.every;
+                }
+                // The connection has ended, which it says itself.
+                Poll::Ready(Err(_)) => self.pings = None,
+                Poll::Pending if now >= self.next => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+        } else if now >= self.next {
+            self.is_waiting = pings.send_ping(Ping::opaque()).is_ok();
+            self.next = now + if self.is_waiting { self.patience } else { self.every };
+            // To be woken by the answer.
+            return self.poll(cx, now);
+        }
+        Poll::Pending
+    }
+}
