@@ -29,7 +29,8 @@ use crate::{
 /// What is read ahead of a client that sends its next requests early.
 const AHEAD_MAX: usize = 64 * 1024;
 
-/// What one read of a large body takes at most.
+/// What one read of a large body takes at most: as much as has come so far, between these.
+const READ_MIN: usize = 16 * 1024;
 const READ_MAX: usize = 64 * 1024;
 
 /// What is read of a body that nobody wants, so that its client does not find the connection reset.
@@ -206,7 +207,10 @@ impl Wire {
             return Poll::Ready(Err(why));
         }
         // What is not there yet is not made ready for it, either.
-        let room = usize::try_from(left).unwrap_or(usize::MAX).min(to.capacity() - to.len()).min(READ_MAX);
+        let room = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(to.capacity() - to.len())
+            .min(to.len().clamp(READ_MIN, READ_MAX));
         let mut limited = to.limit(room);
         match ready!(pin!(self.socket.read_buf(&mut limited)).poll(cx)) {
             Ok(0) | Err(_) => Poll::Ready(Err(self.input.cut())),
