@@ -2,7 +2,7 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test conformance fuzz asan check lint fmt doc bench bench-telemetry chaos faults static test-static deb test-deb sbom proto peers
+.PHONY: help run test conformance fuzz asan check lint fmt doc bench bench-telemetry chaos faults soak static test-static deb test-deb sbom proto peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ chaos: ## Load the gateway while its receiver misbehaves, beside one that does n
 
 faults: ## Put the gateway through 42 faults and print the scoreboard (15 minutes; ROWS=, FAST=1, TOLLGATE= to choose).
 	cargo bench --locked --bench faults
+
+soak: ## Load the gateway with everything at once and look for what grows (MINUTES=30 to choose).
+	cargo bench --locked --bench soak
 
 static: ## Build one static binary and show its size (ARCH=aarch64, TOLLGATE_LIBC=gnu to choose).
 	@packaging/static $(ARCH)

@@ -274,7 +274,7 @@ fn broken_reloads(stage: &mut Stage<'_>) -> Outcome {
     let log = stage.gateway.log();
     fs::write(&path, &good).map_err(|error| error.to_string())?;
     for told in ["tollgate.toml", "missing.crt", "unreadable", "no_such_option"] {
-        ensure(log.contains(told), || format!("nothing about {told} in the log"))?;
+        ensure(log.contains(told), || format!("nothing about {told} in the log:\n{log}"))?;
     }
     // Watching the file may find one of them, too.
     let seen = format!("{counted} counted as rejected of {count}");
