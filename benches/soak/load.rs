@@ -170,9 +170,7 @@ fn same(status: u16, found: &str, wanted: &str, is_whole: bool) -> Result<(), St
 /// Asked in such a way that the first provider fails.
 fn fallback(address: SocketAddr, tally: &Tally, _: &mut Option<Connection>) -> Result<(), String> {
     let nonce = tally.nonce();
-    let body = format!(
-        r#"{{"model":"pair","messages":[{{"role":"user","content":"-fail- nonce-{nonce} please"}}]}}"#
-    );
+    let body = format!(r#"{{"model":"pair","messages":[{{"role":"user","content":"-fail- nonce-{nonce} please"}}]}}"#);
     let answer = ask(address, (chat_head(body.len()) + &body).as_bytes())?;
     same(answer.status, &answer.text(), &wall::chat(&nonce), answer.is_whole)
 }
@@ -226,7 +224,9 @@ fn bad_request(address: SocketAddr, tally: &Tally, _: &mut Option<Connection>) -
         0 => (b"NONSENSE\r\n\r\n".to_vec(), 400),
         1 => (post("{"), 400),
         2 => (post(&format!(r#"{{"model":"m{number}","messages":[]}}"#)), 404),
-        3 => (format!("GET /v1/x{number} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n\r\n").into_bytes(), 404),
+        3 => {
+            (format!("GET /v1/x{number} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n\r\n").into_bytes(), 404)
+        }
         4 => (b"GET /v1/models HTTP/1.1\r\n\r\n".to_vec(), 400),
         5 => (post(r#"{"model":"first","model":"pair","messages":[]}"#), 400),
         _ => (format!("GET / HTTP/1.1\r\nHost: t\r\nX-A: {}\r\n\r\n", "a".repeat(33 << 10)).into_bytes(), 431),

@@ -7,7 +7,11 @@
 //! - `load`: the clients and the provider
 //! - `judge`: memory and file descriptors over time
 //! - the rest is the kit of `benches/faults`
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report goes to standard output, progress to standard error")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the report goes to standard output, progress to standard error"
+)]
 
 #[path = "../support/given.rs"]
 mod given;
