@@ -23,7 +23,7 @@ impl Gateway {
         let folder = std::env::temp_dir().join(format!("tollgate-chaos-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 1\n[providers.echo]\nkind = \"echo\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 1\nmax_connection_requests = 1000000000\nmax_connections_per_address = 0\nmax_requests_per_key = 4096\n[providers.echo]\nkind = \"echo\"\n\
              [models.echo]\ndeployments = [{{ provider = \"echo\" }}]\n[[keys]]\nname = \"chaos\"\nkey = \"{KEY}\"\n\
              [telemetry]\nendpoint = \"{receiver}\"\ninterval = \"{interval_ms}ms\"\ntimeout = \"{interval_ms}ms\"\n"
         );

@@ -44,6 +44,12 @@ impl Variant {
             "[server]
 listen = \"{address}\"
 threads = {}
+# One client, one key, and connections that last: what bounds them is not measured here.
+max_connections = 20000
+max_connections_per_address = 0
+max_connection_requests = 1000000000
+max_requests = 100000
+max_requests_per_key = 100000
 
 [providers.mock]
 base_url = \"http://{mock}/v1\"
