@@ -35,6 +35,10 @@ pub(super) fn run(args: &CheckArgs, environment: &Environment, out: &mut dyn Wri
         let _unwritable = writeln!(err, "{}: {why}", loaded.source.file.display()).is_err();
         return USAGE;
     }
+    if let Some(Err(why)) = loaded.config.server.tls.as_ref().map(crate::server::Certificates::load) {
+        let _unwritable = writeln!(err, "{why}").is_err();
+        return USAGE;
+    }
     if describe(&loaded, out).is_err() {
         return FAILED;
     }

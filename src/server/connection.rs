@@ -79,7 +79,14 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
                 (response, asked)
             }
             Start::Refused(error) => (proxy::refuse(&worker, &error), Asked::nothing()),
-            Start::Gone => return,
+            Start::Gone => {
+                poll_fn(|cx| {
+                    wire.borrow_mut().say_goodbye(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                return;
+            }
         };
         let mut may_keep = waiting.may_go_on() && !worker.load.is_short() && worker.ready.load(Relaxed);
         if may_keep && !activity.permit.may_stay() {

@@ -26,6 +26,16 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// Says that nothing more comes, where leaving without a word would look like an attack
+    /// (RFC 8446 §6.1), as far as it can be said without waiting.
+    pub(super) fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        if let Self::Tls(socket) = self
+            && let Poll::Ready(Err(error)) = Pin::new(socket).poll_shutdown(cx)
+        {
+            tracing::debug!(%error, "a connection was closed before it was told so");
+        }
+    }
+
     /// Makes closing it a reset, so that the client sees that it was cut.
     pub(super) fn set_to_reset(&self) -> io::Result<()> {
         match self {

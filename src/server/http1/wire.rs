@@ -173,6 +173,11 @@ impl Wire {
         .await;
     }
 
+    /// Tells the client that the connection is over, where that has to be told.
+    pub(in crate::server) fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        self.socket.say_goodbye(cx);
+    }
+
     /// Cuts the connection so that the client sees that it was cut.
     pub(super) fn reset(&self) {
         if let Err(error) = self.socket.set_to_reset() {

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 /// What is counted together.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// Fewer requests than this say nothing.
-const REQUESTS_MIN: u32 = 100;
+/// Fewer than these say nothing: half of a hundred requests, acted on as soon as they are certain, so that no
+/// hundred requests go to a provider first.
+const TAKEN_BACK_MIN: u32 = 50;
 
 /// Until when it counts as at once.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
@@ -34,10 +35,10 @@ impl Resets {
         self.begun += 1;
     }
 
-    /// One was taken back at once; says whether it is too often: half of a hundred or more.
+    /// One was taken back at once; says whether it is too often: half of all, and half of a hundred.
     pub(super) fn taken_back(&mut self) -> bool {
         self.taken_back += 1;
-        self.begun >= REQUESTS_MIN && self.taken_back >= self.begun / 2
+        self.taken_back >= TAKEN_BACK_MIN && self.taken_back >= self.begun.div_ceil(2)
     }
 }
 
@@ -48,9 +49,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn half_of_a_hundred_is_too_often_and_a_new_window_begins_anew() {
         let mut resets = Resets::new(Instant::now());
-        (0..99).for_each(|_| resets.begun(Instant::now()));
-        assert!((0..99).all(|_| !resets.taken_back()), "too few to say");
-        resets.begun(Instant::now());
+        (0..50).for_each(|_| resets.begun(Instant::now()));
+        assert!((0..49).all(|_| !resets.taken_back()), "too few to say");
         assert!(resets.taken_back());
         tokio::time::advance(WINDOW + AT_ONCE).await;
         (0..200).for_each(|_| resets.begun(Instant::now()));

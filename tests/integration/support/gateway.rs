@@ -19,7 +19,7 @@ use tollgate::{
         common::v1::{KeyValue, any_value::Value as AnyValue},
         metrics::v1::{metric::Data, number_data_point::Value},
     },
-    server::Server,
+    server::{Certificates, Server},
     telemetry::{Registry, otlp},
 };
 
@@ -29,7 +29,7 @@ use super::client::KEY;
 pub struct Gateway {
     pub address: SocketAddr,
     registry: Arc<Registry>,
-    _server: Server,
+    server: Server,
 }
 
 /// A file that is gone after the test.
@@ -57,8 +57,9 @@ impl Gateway {
         config.server.listen = vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())];
         let registry = Registry::new();
         let gateway = tollgate::gateway::Gateway::new(&config, &registry).unwrap();
-        let server = Server::start(&config.server, &Arc::new(ArcSwap::from_pointee(gateway)), None).unwrap();
-        Self { address: server.address().unwrap(), registry, _server: server }
+        let certificates = config.server.tls.as_ref().map(|tls| Certificates::load(tls).unwrap());
+        let server = Server::start(&config.server, &Arc::new(ArcSwap::from_pointee(gateway)), certificates).unwrap();
+        Self { address: server.address().unwrap(), registry, server }
     }
 
     /// One model `m` over these providers in order, each with the upstream model `up`, one key.
@@ -72,6 +73,12 @@ impl Gateway {
             deployments.push(format!("{{ provider = \"p{number}\", model = \"up\" }}"));
         }
         Self::run(&format!("{toml}[models.m]\ndeployments = [{}]\n{KEYS}", deployments.join(", ")))
+    }
+
+    /// Begins the drain and waits for its end.
+    pub fn drain(self) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(self.server.drain(super::PATIENCE, std::future::pending()))
     }
 
     /// Every exported point, by `name{attributes}`; histograms as `…:count` and `…:sum`.

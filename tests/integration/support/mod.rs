@@ -2,8 +2,10 @@
 //! configuration, a client that writes raw bytes, and the metrics as they would be exported.
 
 pub mod client;
+pub mod frames;
 pub mod gateway;
 pub mod provider;
+pub mod secure;
 
 pub use client::{chat, get, post};
 pub use gateway::Gateway;
