@@ -40,7 +40,7 @@ use crate::{
     config::{Config, Listen, Source},
     export::{Exporter, Report, Scrape},
     gateway::{Gateway, Part, Reloaded, Reloader},
-    server::{Certificates, Server},
+    server::{Certificates, NoCertificates, Server},
     telemetry::{Registry, registry::SERIES_MAX},
 };
 
@@ -82,8 +82,11 @@ impl Tollgate {
         let certificates = config.server.tls.as_ref().map(Certificates::load).transpose()?;
         let reloader = source.map(|source| {
             let (source, registry) = (source.clone(), Arc::clone(&registry));
-            let parts = certificates.iter().map(|certificates| Box::new(Arc::clone(certificates)) as Box<dyn Part>);
-            Rc::new(Reloader::new(source, registry, Arc::clone(&gateway), parts.collect()))
+            let part: Box<dyn Part> = match &certificates {
+                Some(certificates) => Box::new(Arc::clone(certificates)),
+                None => Box::new(NoCertificates),
+            };
+            Rc::new(Reloader::new(source, registry, Arc::clone(&gateway), vec![part]))
         });
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;

@@ -92,14 +92,14 @@ impl Limits {
         }
         let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
         let server = format!(
-            "first_byte_timeout = {}\nhandshake_timeout = {}\nhead_timeout = {}\nbody_timeout = {}\nwrite_timeout = {}\n",
+            "first_byte_timeout = {}\nhandshake_timeout = {}\nmax_handshakes = 20\nhead_timeout = {}\nbody_timeout = {}\nwrite_timeout = {}\n",
             ms(self.first_byte),
             ms(self.handshake),
             ms(self.head),
             ms(self.body),
             ms(self.write)
         );
-        (server, format!("[server.http2]\nidle_timeout = {}\n", ms(self.http2_idle)))
+        (server, format!("[server.http2]\nidle_timeout = {}\nstall_timeout = \"1s\"\n", ms(self.http2_idle)))
     }
 }
 

@@ -6,6 +6,9 @@ use bytes::BytesMut;
 const EXTENSION_MAX: usize = 4 * 1024;
 const EXTENSIONS_MAX: usize = 16 * 1024;
 
+/// More than any body has; waiting for so much would be waiting for nothing.
+const CHUNK_BYTES_MAX: u64 = 1 << 48;
+
 /// Trailers are read and dropped.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 const TRAILER_LINES_MAX: usize = 32;
@@ -81,7 +84,10 @@ impl Chunked {
         self.place = match (self.place, byte) {
             (Place::Size | Place::Digits, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                self.left = self.left.checked_mul(16).ok_or("a chunk's size is too large")? | u64::from(digit);
+                self.left = self.left << 4 | u64::from(digit);
+                if self.left > CHUNK_BYTES_MAX {
+                    return Err("a chunk's size is too large");
+                }
                 // Zeros in front could go on for ever.
                 self.extension()?;
                 Place::Digits

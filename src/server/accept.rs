@@ -60,6 +60,11 @@ pub(super) async fn accept(
                     pause = Duration::ZERO;
                     instruments.accepted.add((), 1);
                     let Some(permit) = admit(&guard, address, &mut open, &instruments) else { continue };
+                    // Who stalls handshakes does not shut out who makes one: the oldest of those that have shown no
+                    // key goes, and with it its handshake.
+                    if certificates.as_ref().is_some_and(|certificates| certificates.is_full(&settings)) {
+                        instruments.rejected.add(Rejection::Evicted, u64::from(open.evict()));
+                    }
                     let activity = open.activity(permit);
                     let active = instruments.connections.enter(());
                     let client = Client { settings: Arc::clone(&settings), activity: Rc::clone(&activity) };

@@ -40,7 +40,7 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-pub use self::tls::Certificates;
+pub use self::tls::{Certificates, NoCertificates};
 use self::{
     governor::Pressure,
     guard::Guard,

@@ -58,6 +58,11 @@ impl Certificates {
         }))
     }
 
+    /// Whether there is no place for another handshake.
+    pub(super) fn is_full(&self, settings: &config::Server) -> bool {
+        self.handshakes.load(Relaxed) >= settings.max_handshakes
+    }
+
     /// Does the handshake of a new connection within the limits, or counts why not.
     pub(super) async fn accept(
         &self,
@@ -102,6 +107,19 @@ impl Part for Arc<Certificates> {
             self.current.store(prepared);
         }
     }
+}
+
+/// Stands where there is no TLS until the next start: what that would fail on is refused now.
+#[derive(Debug)]
+pub struct NoCertificates;
+
+impl Part for NoCertificates {
+    fn prepare(&self, loaded: &Loaded) -> Result<bool, String> {
+        loaded.config.server.tls.as_ref().map(config).transpose()?;
+        Ok(false)
+    }
+
+    fn commit(&self) {}
 }
 
 /// One of the handshakes that may be under way.
