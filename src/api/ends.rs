@@ -1,7 +1,7 @@
 //! The two ends of a long text that is read in pieces: its usage stands at one of them.
 
 /// How much is kept of each end.
-pub const END_BYTES: usize = 32 * 1024;
+pub const END_BYTES: usize = 16 * 1024;
 
 /// The beginning and the end of what was fed, with one zero byte for what is missing between them, which
 /// no JSON reaches across.

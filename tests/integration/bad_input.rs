@@ -136,6 +136,7 @@ fn head_rows() -> Vec<Row> {
         ("announced too large", raw(&format!("{chat}\nHost: t\n{auth}\nContent-Length: 1025"), b""), 413, "request_too_large", None, TOO_LARGE),
         ("announced far too large", raw(&format!("{chat}\nHost: t\n{auth}\nContent-Length: 99999999999999"), b""), 413, "request_too_large", None, TOO_LARGE),
         ("too large in chunks", raw(&format!("{chat}\nHost: t\n{auth}\nTransfer-Encoding: chunked"), format!("400\r\n{}\r\n1\r\nx\r\n0\r\n\r\n", "x".repeat(1024)).as_bytes()), 413, "request_too_large", None, TOO_LARGE),
+        ("a chunk larger than everything", raw(&format!("{chat}\nHost: t\n{auth}\nTransfer-Encoding: chunked"), b"ffffffffffffffff\r\nhello\r\n0\r\n\r\n"), 400, "incomplete_body", None, "the request body ended early or its chunked framing is broken"),
         ("broken chunk size", raw(&format!("{chat}\nHost: t\n{auth}\nTransfer-Encoding: chunked"), b"0x5\r\nhello\r\n0\r\n\r\n"), 400, "incomplete_body", None, "the request body ended early or its chunked framing is broken"),
         ("a body that stalls", raw(&format!("{chat}\nHost: t\n{auth}\nContent-Length: 20"), b"{\"model\":"), 408, "request_body_timeout", None, "the request body stalled for 1 s"),
     ]
