@@ -4,12 +4,15 @@
 //! empty line). JSON is parsed only in lines that name `"usage"`. Never fails and never changes a
 //! byte but for the usage event that the gateway itself asked for.
 
+mod opening;
+
 use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memmem};
 use serde::{Deserialize, de::IgnoredAny};
 
+pub use self::opening::Opening;
 use super::usage::{Usage, WireUsage};
 
 /// Longest line that is looked into and longest event that can be taken out; longer ones pass.

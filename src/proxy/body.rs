@@ -62,6 +62,8 @@ pub(super) struct Json {
 #[derive(Debug)]
 pub(super) struct Relay {
     source: Source,
+    /// Bytes that came before the client was given anything.
+    held: Option<Bytes>,
     watch: Watch,
     status: u16,
     /// The error that the status already stands for.
@@ -132,14 +134,14 @@ impl http_body::Body for Body {
 }
 
 impl Source {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, http_client::Error>>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, http_client::Error>>> {
         match self {
             Self::Http(body) => body.poll_data(cx),
             Self::Echo(body) => body.poll(cx).map(|data| data.map(Ok)),
         }
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         match self {
             Self::Http(body) => body.poll_deadline(cx, deadline),
             Self::Echo(body) => body.poll_deadline(cx, deadline),
@@ -208,6 +210,7 @@ impl Json {
 impl Relay {
     pub(super) fn new(
         source: Source,
+        held: Bytes,
         watch: Watch,
         status: u16,
         kind: Option<ErrorKind>,
@@ -216,6 +219,7 @@ impl Relay {
     ) -> Self {
         let mut relay = Self {
             source,
+            held: (!held.is_empty()).then_some(held),
             watch,
             status,
             kind,
@@ -227,7 +231,7 @@ impl Relay {
             begun: false,
             state: State::Open,
         };
-        if relay.source.is_ended() {
+        if relay.held.is_none() && relay.source.is_ended() {
             relay.end(None);
         }
         relay
@@ -240,7 +244,11 @@ impl Relay {
                 State::Ended => return Poll::Ready(None),
                 State::Broken => return Poll::Ready(Some(Err(BrokenOff))),
             }
-            let out = match self.source.poll(cx) {
+            let next = match self.held.take() {
+                Some(held) => Poll::Ready(Some(Ok(held))),
+                None => self.source.poll(cx),
+            };
+            let out = match next {
                 Poll::Ready(Some(Ok(data))) => self.data(data),
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "answer broke off");

@@ -9,6 +9,7 @@ mod echo;
 mod head;
 mod load;
 mod local;
+mod opening;
 mod record;
 mod request;
 mod response;
@@ -123,6 +124,8 @@ struct Answered {
     attempts: u32,
     /// The gateway asked for the usage event, so it takes it out again.
     strip_usage: bool,
+    /// What of a stream has come while it was held back.
+    held: Bytes,
 }
 
 async fn answer(
@@ -211,16 +214,22 @@ async fn one_attempt(
 ) -> Result<Answered, Error> {
     let ask_usage = request.asks_usage_for(deployment);
     match upstream::send(worker, deployment, request, ask_usage, attempt.started).await {
-        Ok(response) => {
+        Ok(mut response) => {
             attempt.head(&response.headers);
             match upstream::verdict(response.status, is_last) {
-                None => Ok(Answered {
-                    response,
-                    attempt,
-                    deployment_label: deployment.label.clone(),
-                    attempts: 1,
-                    strip_usage: ask_usage,
-                }),
+                None => {
+                    let held = match response::may_be_held(&response, is_last) {
+                        // Large, and seldom needed.
+                        true => {
+                            let limit = deployment.provider.first_byte_timeout;
+                            Box::pin(opening::opening(&mut response.body, attempt.started, limit)).await
+                        }
+                        false => Ok(Bytes::new()),
+                    };
+                    let held = held.map_err(|error| attempt.failed(error))?;
+                    let deployment_label = deployment.label.clone();
+                    Ok(Answered { response, attempt, deployment_label, attempts: 1, strip_usage: ask_usage, held })
+                }
                 Some(kind) => Err(attempt.failed(upstream::refused(deployment, kind, response.status))),
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Answered, Body,
-    body::{Relay, Watch},
+    body::{Relay, Source, Watch},
     record::Record,
     upstream,
 };
@@ -31,7 +31,7 @@ const PASSED_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 
 /// Hands the answer over to the response body, which ends the record and the attempt.
 pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
-    let Answered { response, attempt, deployment_label, attempts, strip_usage } = answered;
+    let Answered { response, attempt, deployment_label, attempts, strip_usage, held } = answered;
     record.responding();
     let Response { status, mut headers, body: source } = response;
     let is_event_stream = is_event_stream(&headers);
@@ -43,7 +43,7 @@ pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     push_milliseconds(&mut headers, record.overhead());
     let watch = if is_event_stream { Watch::Events(Tap::new(strip_usage)) } else { Watch::json() };
     let kind = upstream::kind_of(status);
-    let relay = Relay::new(source, watch, status.as_u16(), kind, record, attempt);
+    let relay = Relay::new(source, held, watch, status.as_u16(), kind, record, attempt);
     Response { status, headers, body: Body::Relay(Box::new(relay)) }
 }
 
@@ -64,6 +64,12 @@ fn push_milliseconds(headers: &mut Headers, duration: Duration) {
         after.copy_from_slice(places);
     }
     headers.push("x-tollgate-overhead-ms", text.get(..=digits.len()).unwrap_or_default());
+}
+
+/// Whether the beginning of an answer is looked at before the client sees any of it: a stream that
+/// fails there is another deployment's.
+pub(super) fn may_be_held(response: &Response<Source>, is_last: bool) -> bool {
+    !is_last && response.status.is_success() && is_event_stream(&response.headers)
 }
 
 /// Whether a header of a provider is for the client.

@@ -105,19 +105,43 @@ fn the_last_answer_is_the_clients_whatever_it_is() {
 
 #[test]
 fn nothing_is_tried_again_once_an_answer_has_begun() {
-    let broken = vec![
-        Step::Send(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: x\n\r\n"
-                .to_vec(),
-        ),
-        Step::Close,
-    ];
+    let broken = vec![Step::Send(beginning(r#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#)), Step::Close];
     let first = Provider::script([broken]);
     let second = Provider::answering(event_stream(&["data: [DONE]\n\n"]));
     let gateway = Gateway::over(&[first.address, second.address], "");
     let reply = chat(gateway.address, r#"{"model":"m","stream":true}"#);
     assert!(!reply.complete);
     assert!(second.received().is_empty());
+}
+
+/// The head of a stream and one event.
+fn beginning(data: &str) -> Vec<u8> {
+    let event = format!("data: {data}\n\n");
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{event}\r\n",
+        event.len()
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_stream_that_fails_before_it_says_anything_is_anothers() {
+    let role = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#;
+    let error = r#"{"error":{"message":"overloaded"}}"#;
+    for (name, event) in [("an error", error), ("a role, and a break", role)] {
+        let first = Provider::script([vec![Step::Send(beginning(event)), Step::Close]]);
+        let second = Provider::answering(event_stream(&["data: [DONE]\n\n"]));
+        let gateway = Gateway::over(&[first.address, second.address], "");
+        let reply = chat(gateway.address, r#"{"model":"m","stream":true}"#);
+        assert_eq!((reply.status, reply.text().as_str(), reply.complete), (200, "data: [DONE]\n\n", true), "{name}");
+        assert_eq!(reply.header("x-tollgate-attempts"), Some("2"), "{name}");
+        assert_eq!(gateway.metric("tollgate.attempts", &["p0", "failed"]), 1.0, "{name}");
+        // Where nobody else can take over, the client sees what there is.
+        let alone = Provider::script([vec![Step::Send(beginning(event)), Step::Close]]);
+        let gateway = Gateway::over(&[alone.address], "");
+        let reply = chat(gateway.address, r#"{"model":"m","stream":true}"#);
+        assert!(reply.text().contains(event) && !reply.complete, "{name}: {}", reply.text());
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(super) fn rows() -> Vec<Row> {
         before: "",
         // It speaks no TLS; a handshake of the row's own takes its place.
         canary: Beside::Nothing,
+        ..PLAIN
     };
     vec![
         plain(1, true, "connections that send nothing", silent),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::http1::connect_from;
 use crate::process::KEY;
-use crate::row::{Beside, Outcome, Row, Setup, Stage, ensure, mib};
+use crate::row::{Outcome, PLAIN, Row, Setup, Stage, ensure, mib};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -21,7 +21,7 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 pub(super) fn rows() -> Vec<Row> {
-    let setup = Setup { server: "h2c = true", before: "", canary: Beside::Connecting };
+    let setup = Setup { server: "h2c = true", ..PLAIN };
     let row = |number, is_star, title, run| Row { number, is_star, title, setup, run };
     vec![
         row(25, true, "HTTP/2 rapid reset, 10 000 streams", rapid_reset),

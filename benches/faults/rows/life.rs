@@ -21,6 +21,7 @@ use crate::wall::{self, End};
 
 pub(super) fn rows() -> Vec<Row> {
     let alone = Setup { canary: Beside::Nothing, ..PLAIN };
+    let traced = Setup { is_traced: true, ..PLAIN };
     let few = Setup { before: "ulimit -n 64", canary: Beside::Refusable, ..PLAIN };
     vec![
         Row { number: 38, is_star: false, title: "a silent name server", setup: alone, run: silent_name_server },
@@ -28,7 +29,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row { number: 40, is_star: true, title: "64 file descriptors, 500 clients", setup: few, run: few_descriptors },
         Row { number: 41, is_star: true, title: "SIGTERM with 100 live streams", setup: alone, run: terminated },
         plain(42, true, "SIGHUP with broken configurations", broken_reloads),
-        plain(44, true, "secrets in logs, metrics, answers", secrets),
+        Row { number: 44, is_star: true, title: "secrets in logs, metrics, answers", setup: traced, run: secrets },
     ]
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::plain;
 use crate::http1::{Connection, chat_head};
 use crate::process::{KEY, PROVIDER_KEY};
-use crate::row::{Outcome, Row, Stage, ensure, mib};
+use crate::row::{Outcome, PLAIN, Row, Setup, Stage, ensure, mib};
 use crate::wall::{End, json};
 
 pub(super) fn rows() -> Vec<Row> {
@@ -14,7 +14,13 @@ pub(super) fn rows() -> Vec<Row> {
         plain(18, true, "destinations in bodies, headers and queries", destinations),
         plain(19, false, "paths that lead elsewhere", paths),
         plain(22, true, "100 000 models, agents and paths", cardinality),
-        plain(23, false, "control characters for logs and heads", control_characters),
+        Row {
+            number: 23,
+            is_star: false,
+            title: "control characters for logs and heads",
+            setup: Setup { is_traced: true, ..PLAIN },
+            run: control_characters,
+        },
         plain(24, true, "the operator's paths on the public port", operator_paths),
     ]
 }
