@@ -16,7 +16,7 @@ mod serve;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::config::Environment;
 
@@ -73,8 +73,8 @@ pub fn main() -> ExitCode {
         Command::Key(args) => key::run(&args, out, err),
         Command::Demo(args) => demo::run(&args, &environment, err),
         Command::Metrics => metrics::run(out),
-        Command::Completions(args) => completions::run(&args, Arguments::command(), out),
-        Command::Man(args) => man::run(&args, Arguments::command(), out, err),
+        Command::Completions(args) => completions::run(&args, out),
+        Command::Man(args) => man::run(&args, out, err),
     };
     // A reader that is gone (`tollgate metrics | head`) is no failure.
     let _gone = out.flush().is_err();
