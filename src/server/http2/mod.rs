@@ -28,7 +28,10 @@ use tokio::{
     time::Instant,
 };
 
-use self::{resets::Resets, stream::Ended};
+use self::{
+    resets::Resets,
+    stream::{Asked, Ended},
+};
 use super::{Phase, connection::Client, waiting::spread};
 use crate::{config, http_client::Watchdog, proxy::Worker, telemetry::dimensions::ConnectionTimeout};
 
@@ -137,7 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                     if self.requests_left == 0 {
                         self.go();
                     }
-                    let serving = stream::serve(request, respond, Rc::clone(&self.worker), Rc::clone(&self.client));
+                    let asked = Asked::of(request, &self.client.settings);
+                    let serving = stream::serve(asked, respond, Rc::clone(&self.worker), Rc::clone(&self.client));
                     self.streams.spawn_local(serving);
                     // It is to be heard of when it ends.
                     while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(cx) {

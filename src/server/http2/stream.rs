@@ -41,9 +41,24 @@ pub(super) enum Ended {
     Unwelcome,
 }
 
+/// A request as a stream's task needs it. Made as soon as the request is accepted: the header lines that it
+/// came in may take twenty times what they took on the way, and other connections come before the task does.
+pub(super) struct Asked {
+    head: Result<Head, Error>,
+    is_head: bool,
+    body: RecvStream,
+}
+
+impl Asked {
+    pub(super) fn of(request: http::Request<RecvStream>, settings: &config::Server) -> Self {
+        let (parts, body) = request.into_parts();
+        Self { is_head: parts.method == Method::HEAD, head: head(parts, settings), body }
+    }
+}
+
 /// Serves one request.
 pub(super) async fn serve(
-    request: http::Request<RecvStream>,
+    asked: Asked,
     mut respond: SendResponse<Bytes>,
     worker: Rc<Worker>,
     client: Rc<Client>,
@@ -53,9 +68,8 @@ pub(super) async fn serve(
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return Ended::TakenBack;
     }
-    let (parts, stream) = request.into_parts();
-    let is_head = parts.method == Method::HEAD;
-    let response = match head(parts, &client.settings) {
+    let Asked { head, is_head, body: stream } = asked;
+    let response = match head {
         Err(error) => proxy::refuse(&worker, &error),
         Ok(head) => {
             let announced = head.headers.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse().ok());
