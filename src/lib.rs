@@ -40,7 +40,7 @@ use crate::{
     config::{Config, Listen, Source},
     export::{Exporter, Report, Scrape},
     gateway::{Gateway, Part, Reloaded, Reloader},
-    server::{Certificates, NoCertificates, Server},
+    server::{Certificates, Inherited, NoCertificates, Server},
     telemetry::{Registry, registry::SERIES_MAX},
 };
 
@@ -68,13 +68,14 @@ impl Tollgate {
     /// Has to be called inside a `LocalSet`, on which the exporter and the admin listener run;
     /// `observe` is told of every export and what became of it.
     pub fn start(config: &Config, observe: impl FnMut(&Registry, &Report) + 'static) -> Result<Self, String> {
-        Self::start_from(config, None, observe)
+        Self::start_from(config, None, Inherited::default(), observe)
     }
 
     /// As [`Self::start`]; what came from files is read again when they change or it is told to.
     pub fn start_from(
         config: &Config,
         source: Option<&Source>,
+        inherited: Inherited,
         observe: impl FnMut(&Registry, &Report) + 'static,
     ) -> Result<Self, String> {
         let registry = Registry::with(SERIES_MAX, config.telemetry.aggregations.clone());
@@ -91,7 +92,7 @@ impl Tollgate {
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
         let admin = Admin::bind(&config.admin)?;
-        let server = Server::start(&config.server, &gateway, certificates)?;
+        let server = Server::start(&config.server, &gateway, certificates, inherited)?;
         let parts = admin::Parts {
             scrape,
             resource: config.telemetry.resource.clone(),
@@ -130,6 +131,11 @@ impl Tollgate {
     /// Reads the configuration again, if it came from a file.
     pub fn reload(&self) -> Option<Reloaded> {
         self.reloader.as_ref().map(|reloader| reloader.reload())
+    }
+
+    /// Whether every worker thread has turned since the last time that this was asked.
+    pub fn beats(&self) -> bool {
+        self.server.beats()
     }
 
     /// Waits until a worker thread ends, which none does while serving.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{FAILED, key, log, say, serve};
+use super::{FAILED, key, log, say, serve, supervisor::Supervisor};
 use crate::{
     config::{Config, Environment, Listen},
     export::table::Table,
@@ -44,6 +44,7 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
     serve::until_signal(
         &loaded.config,
         None,
+        &Supervisor::default(),
         |places| places.iter().for_each(|place| say(&welcome(&place.to_string(), &key))),
         move |registry, report| {
             // The console exporter would show what the exports to receivers have shown.

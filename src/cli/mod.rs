@@ -13,6 +13,7 @@ mod log;
 mod man;
 mod metrics;
 mod serve;
+mod supervisor;
 
 use std::{io::Write, process::ExitCode};
 

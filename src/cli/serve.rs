@@ -8,11 +8,13 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::{FAILED, USAGE, log, say};
+use super::{FAILED, USAGE, log, say, supervisor::Supervisor};
 use crate::{
     Tollgate,
     config::{Config, Environment, Listen, Source},
     export::{Report, table::Table},
+    gateway::Reloaded,
+    server::Inherited,
     telemetry::Registry,
 };
 
@@ -51,6 +53,7 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Wri
     until_signal(
         &loaded.config,
         Some(&loaded.source),
+        &Supervisor::of(environment),
         |places| {
             for address in places {
                 tracing::info!(%address, "serving");
@@ -69,6 +72,7 @@ fn shown(console: &mut Table, registry: &Registry, report: &Report) -> Option<St
 pub(super) fn until_signal(
     config: &Config,
     source: Option<&Source>,
+    supervisor: &Supervisor,
     started: impl FnOnce(&[Listen]),
     observe: impl FnMut(&Registry, &Report) + 'static,
 ) -> u8 {
@@ -86,7 +90,9 @@ pub(super) fn until_signal(
             tracing::error!("cannot listen for signals");
             return FAILED;
         };
-        let mut gateway = match Tollgate::start_from(config, source, observe) {
+        let inherited = Inherited::take();
+        let begun = inherited.and_then(|sockets| Tollgate::start_from(config, source, sockets, observe));
+        let mut gateway = match begun {
             Ok(gateway) => gateway,
             Err(why) => {
                 tracing::error!("{why}");
@@ -97,13 +103,15 @@ pub(super) fn until_signal(
         if let Some(address) = gateway.admin_address {
             tracing::info!(%address, "admin listener");
         }
+        supervisor.ready(&serving(&gateway.places));
+        let mut watchdog = tokio::time::interval(supervisor.watch_interval());
         loop {
             tokio::select! {
+                _ = watchdog.tick() => if gateway.beats() { supervisor.is_alive() },
                 () = either(&mut terminate, &mut interrupt) => break,
                 Some(()) = hangup.recv() => {
-                    if gateway.reload().is_none() {
-                        tracing::warn!("SIGHUP: there is no configuration file to be read again");
-                    }
+                    supervisor.reloading();
+                    supervisor.ready(&reloaded(&gateway));
                 }
                 () = gateway.failed() => {
                     tracing::error!("a worker thread ended");
@@ -111,6 +119,7 @@ pub(super) fn until_signal(
                 }
             }
         }
+        supervisor.stopping();
         tracing::info!("shutting down: requests may finish, a second signal cuts them off");
         if !gateway.shutdown(either(&mut terminate, &mut interrupt)).await {
             tracing::warn!("requests were cut off");
@@ -121,6 +130,22 @@ pub(super) fn until_signal(
     // A name that is still being looked up for the exporter must not hold up the end.
     runtime.shutdown_background();
     code
+}
+
+/// Reads the configuration again; the status says what came of it.
+fn reloaded(gateway: &Tollgate) -> String {
+    match gateway.reload() {
+        None => tracing::warn!("SIGHUP: there is no configuration file to be read again"),
+        Some(Reloaded::Rejected { why }) => return format!("the old configuration stays in force: {why}"),
+        Some(_) => {}
+    }
+    serving(&gateway.places)
+}
+
+/// The status of a service that is well.
+fn serving(places: &[Listen]) -> String {
+    let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+    format!("serving on {}", places.join(" and "))
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

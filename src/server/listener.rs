@@ -11,7 +11,7 @@ use std::{
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Type};
 
-use super::socket::Socket;
+use super::{inherited::Inherited, socket::Socket};
 use crate::{
     config::{self, Listen},
     message,
@@ -41,12 +41,17 @@ pub(super) struct Bound {
 }
 
 /// Binds all places, once for each worker, or says which could not be bound.
-pub(super) fn bind(settings: &config::Server) -> Result<Bound, String> {
+pub(super) fn bind(settings: &config::Server, inherited: Inherited) -> Result<Bound, String> {
     let workers = settings.threads.max(1);
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::with_capacity(settings.listen.len())).collect();
     let write_timeout = u32::try_from(settings.write_timeout.as_millis()).unwrap_or(u32::MAX);
     let mut places = Vec::with_capacity(settings.listen.len());
-    for place in &settings.listen {
+    let configured = if inherited.is_empty() { settings.listen.as_slice() } else { &[] };
+    for (socket, place) in inherited.into_sockets() {
+        share(&socket, write_timeout, &mut listeners).map_err(|error| format!("cannot listen on {place}: {error}"))?;
+        places.push(place);
+    }
+    for place in configured {
         let bound = match place {
             Listen::Tcp(address) => bind_tcp(*address, write_timeout, &mut listeners).map(Listen::Tcp),
             Listen::Unix(path) => bind_unix(path, settings.unix_mode, &mut listeners).map(|()| place.clone()),
@@ -54,6 +59,20 @@ pub(super) fn bind(settings: &config::Server) -> Result<Bound, String> {
         places.push(bound.map_err(|error| format!("cannot listen on {place}: {error}"))?);
     }
     Ok(Bound { listeners, places })
+}
+
+/// Has all workers accept from one socket.
+fn share(socket: &Listener, write_timeout: u32, listeners: &mut [Vec<Listener>]) -> io::Result<()> {
+    for of_worker in listeners {
+        of_worker.push(match socket {
+            Listener::Tcp(socket) => {
+                sockopt::set_tcp_user_timeout(socket, write_timeout)?;
+                Listener::Tcp(socket.try_clone()?)
+            }
+            Listener::Unix(socket) => Listener::Unix(socket.try_clone()?),
+        });
+    }
+    Ok(())
 }
 
 fn bind_tcp(mut address: SocketAddr, write_timeout: u32, listeners: &mut [Vec<Listener>]) -> io::Result<SocketAddr> {

@@ -10,9 +10,11 @@ mod governor;
 mod guard;
 mod http1;
 mod http2;
+mod inherited;
 mod listener;
 mod memory;
 mod open;
+mod pulse;
 mod socket;
 mod tls;
 mod waiting;
@@ -40,11 +42,15 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-pub use self::tls::{Certificates, NoCertificates};
 use self::{
     governor::Pressure,
     guard::Guard,
     listener::{Bound, Files, Listener},
+    pulse::{Answering, Pulse},
+};
+pub use self::{
+    inherited::Inherited,
+    tls::{Certificates, NoCertificates},
 };
 use crate::{
     config::{self, Listen},
@@ -77,6 +83,7 @@ pub struct Server {
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
     workers: Vec<oneshot::Receiver<()>>,
+    pulse: Pulse,
     _files: Files,
 }
 
@@ -86,9 +93,12 @@ impl Server {
         settings: &config::Server,
         gateway: &Arc<ArcSwap<Gateway>>,
         certificates: Option<Arc<Certificates>>,
+        inherited: Inherited,
     ) -> Result<Self, String> {
-        let Bound { listeners, places } = listener::bind(settings)?;
-        let files = Files::of(&places);
+        // The files of sockets that were handed over belong to who holds them.
+        let is_ours = inherited.is_empty();
+        let Bound { listeners, places } = listener::bind(settings, inherited)?;
+        let files = Files::of(if is_ours { &places } else { &[] });
         let memory = settings.memory_limit.unwrap_or_else(|| memory::limit(Path::new("/")));
         let guard = Arc::new(Guard::new(settings, guard::connections(settings, memory, guard::descriptors())));
         let load = Load::new(settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max));
@@ -99,13 +109,14 @@ impl Server {
         let (phase, _) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(listeners.len());
         let (started, starts) = mpsc::channel();
-        for (number, listeners) in listeners.into_iter().enumerate() {
+        let (pulse, answering) = Pulse::of(listeners.len());
+        for (number, (listeners, answering)) in listeners.into_iter().zip(answering).enumerate() {
             let (done, worker) = oneshot::channel();
             let (gateway, ready, phase) = (Arc::clone(gateway), Arc::clone(&ready), phase.subscribe());
             let shared = shared.clone();
             let started = started.clone();
             let spawned = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let ended = work((number, listeners), gateway, ready, phase, shared, &started);
+                let ended = work((number, listeners, answering), gateway, ready, phase, shared, &started);
                 if let Err(error) = ended
                     && let Err(mpsc::SendError(Err(error))) = started.send(Err(error))
                 {
@@ -122,7 +133,7 @@ impl Server {
         for start in starts.iter().take(workers.len()) {
             start.map_err(|error| format!("cannot start a worker thread: {error}"))?;
         }
-        Ok(Self { places, ready, phase, workers, _files: files })
+        Ok(Self { places, ready, phase, workers, pulse, _files: files })
     }
 
     /// The first address that clients connect to over TCP.
@@ -136,6 +147,11 @@ impl Server {
     /// Whether requests are welcome: from the start until the shutdown.
     pub fn readiness(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ready)
+    }
+
+    /// Whether every worker has answered since the last time that this was asked.
+    pub fn beats(&self) -> bool {
+        self.pulse.beats()
     }
 
     /// Waits until a worker ends, which none does while serving.
@@ -186,7 +202,7 @@ struct Shared {
 
 /// The life of one worker thread.
 fn work(
-    (number, listeners): (usize, Vec<Listener>),
+    (number, listeners, answering): (usize, Vec<Listener>, Answering),
     gateway: Arc<ArcSwap<Gateway>>,
     ready: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
@@ -207,7 +223,10 @@ fn work(
     });
     // Nobody waits for it when another worker could not start.
     let _unheard = started.send(Ok(()));
-    runtime.block_on(accept::accept(listeners, worker, phase, shared))
+    runtime.block_on(async {
+        tokio::task::spawn_local(answering.run());
+        accept::accept(listeners, worker, phase, shared).await
+    })
 }
 
 #[cfg(test)]

@@ -107,7 +107,15 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
     });
     let ready = Arc::new(AtomicBool::new(true));
     let counted = allocation_counter::measure(|| {
-        work((0, vec![Listener::Tcp(listener)]), gateway, ready, phases, shared, &mpsc::channel().0).unwrap();
+        work(
+            (0, vec![Listener::Tcp(listener)], Pulse::of(1).1.remove(0)),
+            gateway,
+            ready,
+            phases,
+            shared,
+            &mpsc::channel().0,
+        )
+        .unwrap();
     });
     client.join().unwrap();
     counted.count_total

@@ -7,6 +7,7 @@ mod http2;
 mod https;
 mod limits;
 mod reload;
+mod supervised;
 mod support;
 mod tls;
 

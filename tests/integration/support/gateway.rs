@@ -19,7 +19,7 @@ use tollgate::{
         common::v1::{KeyValue, any_value::Value as AnyValue},
         metrics::v1::{metric::Data, number_data_point::Value},
     },
-    server::{Certificates, Server},
+    server::{Certificates, Inherited, Server},
     telemetry::{Registry, otlp},
 };
 
@@ -58,7 +58,13 @@ impl Gateway {
         let registry = Registry::new();
         let gateway = tollgate::gateway::Gateway::new(&config, &registry).unwrap();
         let certificates = config.server.tls.as_ref().map(|tls| Certificates::load(tls).unwrap());
-        let server = Server::start(&config.server, &Arc::new(ArcSwap::from_pointee(gateway)), certificates).unwrap();
+        let server = Server::start(
+            &config.server,
+            &Arc::new(ArcSwap::from_pointee(gateway)),
+            certificates,
+            Inherited::default(),
+        )
+        .unwrap();
         Self { address: server.address().unwrap(), registry, server }
     }
 
