@@ -24,7 +24,6 @@ mod value;
 
 use std::{
     cell::RefCell,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,14 +34,14 @@ pub use self::{
     problem::ConfigError,
     secret::Secret,
     server::{ClientAuth, Http2, Network, Server, ServerTls, TlsVersion},
-    source::{Look, Source},
+    source::{Files, Look, Source},
     telemetry::Setting,
 };
 use self::{
     file::File,
     otel_env::OtelEnv,
     problem::{Problems, did_you_mean},
-    reference::Resolver,
+    reference::{Resolver, read_at_most},
     resolve::Resolve,
     source::Seen,
 };
@@ -252,17 +251,18 @@ impl Config {
         };
         let seen = Seen::at(path);
         let unreadable = |error| ConfigError::plain(format!("cannot read {}: {error}", path.display()));
-        let length = fs::metadata(path).map_err(unreadable)?.len();
-        if length > FILE_BYTES_MAX {
-            return Err(ConfigError::plain(format!("{} is larger than 4 MiB", path.display())));
-        }
-        let text = fs::read_to_string(path).map_err(unreadable)?;
-        Self::resolve(path, seen, &text, environment)
+        let Some(text) = read_at_most(path, FILE_BYTES_MAX).map_err(unreadable)? else {
+            return Err(ConfigError::plain(format!(
+                "{} is larger than 4 MiB: is it a configuration? Models and keys by the ten thousand fit",
+                path.display()
+            )));
+        };
+        Self::resolve(path, seen.read(text.as_bytes()), &text, environment)
     }
 
     /// Resolves the text of a file; `path` is for messages and relative paths.
     pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
-        Self::resolve(path, Seen::at(path), text, environment)
+        Self::resolve(path, Seen::at(path).read(text.as_bytes()), text, environment)
     }
 
     fn resolve(path: &Path, seen: Seen, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
@@ -296,17 +296,19 @@ impl Config {
                 [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]
                     .into_iter()
                     .flatten()
-                    .map(|path| Seen::at(path)),
+                    .map(|path| Seen::and_read(path)),
             );
         }
         for destination in &telemetry.destinations {
             let own = destination.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
-            files.extend(destination.certificate.iter().chain(own).map(|path| Seen::at(path)));
+            files.extend(destination.certificate.iter().chain(own).map(|path| Seen::and_read(path)));
         }
         warnings.append(&mut env.warnings);
         let source = Source { file: path.to_owned(), environment: environment.clone(), text: text.to_owned(), files };
         let config = Self { server, providers, models, keys, telemetry, admin, reload };
-        problems.unless_any(Loaded { config, source, warnings, settings })
+        let files = source.files.clone();
+        let loaded = problems.unless_any(Loaded { config, source, warnings, settings });
+        loaded.map_err(|error| error.about(files))
     }
 
     /// The configuration of `tollgate demo`: the built-in provider, and `key` as the client key.

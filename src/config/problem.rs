@@ -2,10 +2,14 @@
 
 use std::{fmt, ops::Range, path::Path};
 
+use super::source::{Files, Seen};
+
 /// Every problem found in one configuration.
 #[derive(Debug)]
 pub struct ConfigError {
     problems: Vec<String>,
+    /// What was read before it was found out.
+    files: Vec<Seen>,
 }
 
 impl fmt::Display for ConfigError {
@@ -17,9 +21,19 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl ConfigError {
+    /// With the files that were read.
+    pub(super) fn about(self, files: Vec<Seen>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// The files that it is about, as they were when they were read.
+    pub fn seen(self) -> Files {
+        Files(self.files)
+    }
+
     /// A problem of no place in a file.
     pub(super) fn plain(message: impl Into<String>) -> Self {
-        Self { problems: vec![message.into()] }
+        Self { problems: vec![message.into()], files: Vec::new() }
     }
 }
 
@@ -44,6 +58,7 @@ impl<'a> Problems<'a> {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
         let line = self.text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+        let line = if may_hold_secrets(before, line) { masked(line) } else { line.to_owned() };
         let width = self.text.get(span).unwrap_or_default().lines().next().unwrap_or_default().chars().count().max(1);
         let gutter = line_number.to_string();
         let space = " ".repeat(gutter.len());
@@ -64,8 +79,46 @@ impl<'a> Problems<'a> {
             return Ok(value);
         }
         self.found.sort();
-        Err(ConfigError { problems: self.found.into_iter().map(|(_, problem)| problem).collect() })
+        Err(ConfigError { problems: self.found.into_iter().map(|(_, problem)| problem).collect(), files: Vec::new() })
     }
+}
+
+/// Whether a line, of which `before` comes before, may have a secret in it, misspelt or misplaced as it
+/// may be: what is shown of it ends in logs.
+fn may_hold_secrets(before: &str, line: &str) -> bool {
+    const WORDS: [&str; 8] = ["key", "token", "sha256", "header", "secret", "auth", "passw", "cred"];
+    let is_about = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        WORDS.iter().any(|word| text.contains(word))
+    };
+    // In `[telemetry.headers]` the names are anybody's.
+    let section = before.lines().rev().find(|line| line.trim_start().starts_with('['));
+    is_about(line) || section.is_some_and(|section| section.to_ascii_lowercase().contains("headers"))
+}
+
+/// A line with stars in place of what is within quotes, closed or not; every character stays one.
+fn masked(line: &str) -> String {
+    let (mut quote, mut is_escaped) = (None, false);
+    let star = |character: char| match quote {
+        None => {
+            quote = matches!(character, '"' | '\'').then_some(character);
+            character
+        }
+        Some(_) if is_escaped => {
+            is_escaped = false;
+            '*'
+        }
+        Some('"') if character == '\\' => {
+            is_escaped = true;
+            '*'
+        }
+        Some(open) if character == open => {
+            quote = None;
+            character
+        }
+        Some(_) => '*',
+    };
+    line.chars().map(star).collect()
 }
 
 /// The name among `known` that `wrong` was most likely meant to be.
@@ -92,4 +145,35 @@ fn distance(one: &str, other: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown_with_what_is_wrong() {
+        let lines = [
+            "api_key = \"canary",
+            "apikey = \"canary\"",
+            "api_key = { fil = \"canary\" }",
+            "key = 'canary' x",
+            "providers = { p = { base_url = 1, api_key = \"can\\\"canary\" } }",
+            "token = \"\"\"canary\"\"\"",
+            "headers = \"authorization=canary\"",
+            "sha256 = \"canary\"",
+            "[telemetry.headers]\nx-team = \"canary\"",
+        ];
+        for text in lines {
+            let mut problems = Problems::of(Path::new("t.toml"), text);
+            let at = text.find("canary").unwrap();
+            problems.add(at..at + 6, "wrong");
+            let shown = problems.unless_any(()).unwrap_err().to_string();
+            assert!(!shown.contains("canary") && shown.contains("^^^^^^"), "{shown}");
+        }
+        // What is no secret is seen.
+        let mut problems = Problems::of(Path::new("t.toml"), "listen = \"nowhere\"");
+        problems.add(9..18, "wrong");
+        assert!(problems.unless_any(()).unwrap_err().to_string().contains("nowhere"));
+    }
 }

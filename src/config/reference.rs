@@ -1,6 +1,11 @@
 //! Secrets by reference: where a credential comes from, so that the file need not hold it.
 
-use std::{cell::RefCell, fs, path::Path};
+use std::{
+    cell::RefCell,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use serde::Deserialize;
 
@@ -42,6 +47,16 @@ pub(super) struct Resolver<'a> {
     pub(super) files: RefCell<Vec<Seen>>,
 }
 
+/// Largest file of a secret.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// The text of a file, unless there is more of it, whatever it says of its own length.
+pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
+    let mut content = String::new();
+    File::open(path)?.take(bytes_max + 1).read_to_string(&mut content)?;
+    Ok((content.len() as u64 <= bytes_max).then_some(content))
+}
+
 impl Resolver<'_> {
     /// Follows a reference, or says what is missing. Never shows a value.
     pub(super) fn resolve(&self, reference: &Reference) -> Result<Resolved, String> {
@@ -71,12 +86,17 @@ impl Resolver<'_> {
     }
 
     fn read(&self, path: &Path) -> Result<String, String> {
-        self.files.borrow_mut().push(Seen::at(path));
-        let length = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.len();
-        if length > 64 * 1024 {
-            return Err(format!("{} is larger than 64 KiB, which no credential is", path.display()));
+        let seen = Seen::at(path);
+        let content = read_at_most(path, SECRET_BYTES_MAX);
+        self.files.borrow_mut().push(match &content {
+            Ok(Some(content)) => seen.read(content.as_bytes()),
+            Ok(None) | Err(_) => seen,
+        });
+        match content {
+            Ok(Some(content)) => Ok(content),
+            Ok(None) => Err(format!("{} is larger than 64 KiB, which no credential is", path.display())),
+            Err(error) => Err(format!("cannot read {}: {error}", path.display())),
         }
-        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     }
 
     fn text(&self, text: &str) -> Result<(String, bool), String> {

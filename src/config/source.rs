@@ -16,7 +16,13 @@ use super::{Config, ConfigError, Environment, Loaded};
 const FIXED: [&str; 5] = ["server", "admin", "telemetry", "log", "reload"];
 
 /// Options in them that are looked at for every request all the same.
-const LIVE: [&str; 2] = ["server.body_bytes_max", "server.body_timeout"];
+const LIVE: [&str; 5] = [
+    "server.body_bytes_max",
+    "server.body_timeout",
+    "server.min_body_rate",
+    "server.max_requests",
+    "server.max_requests_per_key",
+];
 
 /// Names of values that are secrets, or from which one could be found.
 const SECRET: [&str; 5] = ["api_key", "key", "sha256", "token", "headers"];
@@ -44,9 +50,26 @@ type Traits = [u64; 6];
 pub(super) struct Seen {
     path: PathBuf,
     traits: Option<Traits>,
+    /// SHA-256 of what was read.
+    digest: Option<[u8; 32]>,
 }
 
 impl Seen {
+    /// With the digest of what was read of it.
+    pub(super) fn read(self, content: &[u8]) -> Self {
+        let digest = digest::digest(&digest::SHA256, content);
+        Self { digest: digest.as_ref().try_into().ok(), ..self }
+    }
+
+    /// Reads a file that somebody else reads as well, for its digest.
+    pub(super) fn and_read(path: &Path) -> Self {
+        let seen = Self::at(path);
+        match fs::read(path) {
+            Ok(content) => seen.read(&content),
+            Err(_) => seen,
+        }
+    }
+
     /// Looks at a file, through symbolic links: who swaps a link swaps the file.
     pub(super) fn at(path: &Path) -> Self {
         let traits = fs::metadata(path).ok().map(|found| {
@@ -57,7 +80,7 @@ impl Seen {
                 });
             [found.dev(), found.ino(), found.size(), modified, changed, u64::from(found.mode())]
         });
-        Self { path: path.to_owned(), traits }
+        Self { path: path.to_owned(), traits, digest: None }
     }
 }
 
@@ -65,6 +88,36 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Text and environment may hold secrets.
         f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// Files that were read, each with what it was then.
+#[derive(Debug, Default)]
+pub struct Files(pub(super) Vec<Seen>);
+
+impl Files {
+    /// As they were when they were read.
+    pub fn seen(&self) -> Look {
+        Look(self.0.iter().map(|seen| seen.traits).collect())
+    }
+
+    /// As they are.
+    pub fn look(&self) -> Look {
+        Look(self.0.iter().map(|seen| Seen::at(&seen.path).traits).collect())
+    }
+}
+
+impl Look {
+    /// This and another behind it.
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// The first of them, as many as `other` has.
+    pub fn as_many_as(mut self, other: &Self) -> Self {
+        self.0.truncate(other.0.len());
+        self
     }
 }
 
@@ -84,13 +137,12 @@ impl Source {
         Look(self.files.iter().map(|seen| Seen::at(&seen.path).traits).collect())
     }
 
-    /// SHA-256 over the contents of all files. Those that cannot be read count as such.
+    /// SHA-256 over all that was read, as it was then.
     pub fn digest(&self) -> [u8; 32] {
         let mut all = digest::Context::new(&digest::SHA256);
         for file in &self.files {
-            let content = fs::read(&file.path).ok();
-            all.update(digest::digest(&digest::SHA256, content.as_deref().unwrap_or_default()).as_ref());
-            all.update(&[u8::from(content.is_some())]);
+            all.update(&file.digest.unwrap_or_default());
+            all.update(file.path.as_os_str().as_encoded_bytes());
         }
         all.finish().as_ref().try_into().unwrap_or_default()
     }
@@ -146,6 +198,11 @@ fn mask(value: &mut Value) {
             for (name, value) in table {
                 if SECRET.contains(&name.as_str()) && !is_reference(value) {
                     *value = Value::String("***".into());
+                } else if let Value::String(text) = value
+                    && let Some((before, _)) = text.split_once('?').filter(|(before, _)| before.contains("://"))
+                {
+                    // Some receivers are told their key in the query.
+                    *text = format!("{before}?***");
                 } else {
                     mask(value);
                 }
@@ -196,7 +253,7 @@ mod tests {
             "[admin]\ntoken = \"canary-1\"\n[providers.a]\nbase_url = \"http://h\"\napi_key = \"pre-${A}canary-2\"\n\
              [providers.b]\napi_key = { file = \"/run/b\" }\n[providers.c]\napi_key = \"${NAME}\"\n[providers.d]\n\
              api_key = \"${NAME:-canary-3}\"\n[[keys]]\nname = \"k\"\nkey = \"canary-4\"\n[[keys]]\nname = \"l\"\nsha256 = \"canary-5\"\n\
-             [telemetry]\nheaders = { x = \"canary-6\" }\n[[telemetry.export]]\nheaders = \"a=canary-7\"\n",
+             [telemetry]\nheaders = { x = \"canary-6\" }\n[[telemetry.export]]\nheaders = \"a=canary-7\"\nendpoint = \"https://h/v1?api_key=canary-8\"\n",
         )
         .masked();
         assert!(!shown.to_string().contains("canary"), "{shown}");

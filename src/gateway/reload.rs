@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 
 use super::Gateway;
 use crate::{
-    config::{Loaded, Look, Source},
+    config::{Files, Loaded, Look, Source},
     telemetry::{Registry, dimensions::Reload},
 };
 
@@ -48,6 +48,8 @@ pub struct Reloader {
     registry: Arc<Registry>,
     gateway: Arc<ArcSwap<Gateway>>,
     parts: Vec<Box<dyn Part>>,
+    /// What a configuration was made of that could not be used: it may be about to be put right.
+    rejected: RefCell<Files>,
     last: RefCell<Option<(SystemTime, Reloaded)>>,
     applied: Cell<SystemTime>,
 }
@@ -67,6 +69,7 @@ impl Reloader {
             registry,
             gateway,
             parts,
+            rejected: RefCell::default(),
             last: RefCell::default(),
             applied: Cell::new(SystemTime::now()),
         }
@@ -102,8 +105,13 @@ impl Reloader {
         let rejected = |why: String| Reloaded::Rejected { why };
         let loaded = match self.started.load() {
             Ok(loaded) => loaded,
-            Err(error) => return rejected(error.to_string()),
+            Err(error) => {
+                let why = error.to_string();
+                *self.rejected.borrow_mut() = error.seen();
+                return rejected(why);
+            }
         };
+        *self.rejected.borrow_mut() = Files::default();
         let digest = loaded.source.digest();
         let mut has_changed = digest != self.running.borrow().1;
         for part in &self.parts {
@@ -151,7 +159,7 @@ impl Reloader {
     }
 
     fn look(&self) -> Look {
-        self.running.borrow().0.look()
+        self.running.borrow().0.look().and(self.rejected.borrow().look())
     }
 
     /// Reloads when a file has changed and stayed as it is for a whole interval: who writes in pieces is
@@ -168,8 +176,10 @@ impl Reloader {
                 changed = None;
                 let outcome = self.reload();
                 // Other files may be a part of it from now on.
-                let is_applied = matches!(outcome, Reloaded::Applied { .. });
-                seen = if is_applied { self.running.borrow().0.seen() } else { look };
+                let running = self.running.borrow().0.seen();
+                let of_running =
+                    if matches!(outcome, Reloaded::Applied { .. }) { running } else { look.as_many_as(&running) };
+                seen = of_running.and(self.rejected.borrow().seen());
             } else {
                 changed = Some(look);
             }

@@ -93,6 +93,7 @@ impl Certificates {
 
 impl Part for Arc<Certificates> {
     fn prepare(&self, loaded: &Loaded) -> Result<bool, String> {
+        *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // Whether there is TLS at all is decided at the start.
         if let Some(settings) = &loaded.config.server.tls {
             *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = Some(config(settings)?);

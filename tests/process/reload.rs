@@ -175,6 +175,14 @@ fn files_that_change_are_read_again_by_themselves() {
     eventually("the secret that is back is applied", || outcome("applied"));
     replace(&file, &toml.replace(ECHO, OTHER));
     eventually("the other model is served", || chat(public, "other") == 200);
+    // One that names a file which is not there yet, as when several are put in place one after the other.
+    let late = rest.replace("secret", "late");
+    replace(&file, &config("interval = \"20ms\"", &format!("{late}{ECHO}")));
+    eventually("the missing file is refused", || outcome("rejected"));
+    replace(&tollgate.folder.join("late"), "canary-late");
+    eventually("the file that has come is applied", || chat(public, "echo") == 200);
+    replace(&file, &toml.replace(ECHO, OTHER));
+    eventually("the other model is served again", || chat(public, "other") == 200);
     let shown = admin(at, "GET", "/config").1;
     assert!(shown.contains("\"other\"") && shown.contains("\"secret\"") && !shown.contains("canary"), "{shown}");
 }
