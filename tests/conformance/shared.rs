@@ -21,7 +21,7 @@ pub(crate) use crate::support::{
 pub(crate) const RETRIES: &str = "tollgate_retries_total";
 
 /// A configuration with nothing in it that concerns metrics.
-pub(crate) const CONFIG: &str = "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 1\n[providers.echo]\nkind = \"echo\"\n\
+pub(crate) const CONFIG: &str = "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 1\nauth_failures_burst = 1000000\n[providers.echo]\nkind = \"echo\"\n\
      [models.echo]\ndeployments = [{ provider = \"echo\" }]\n[[keys]]\nname = \"k\"\nkey = \"tg-key-of-the-conformance-cases\"\n";
 
 /// What is made of an environment.
