@@ -51,6 +51,7 @@ fn series_names(metric: &Descriptor) -> Vec<String> {
     match metric.unit {
         "s" => name += "_seconds",
         "By" => name += "_bytes",
+        "1" if matches!(metric.kind, Kind::Gauge) => name += "_ratio",
         unit => assert!(unit.starts_with('{'), "{}: what does Prometheus make of the unit {unit:?}?", metric.name),
     }
     match metric.kind {

@@ -84,6 +84,11 @@ pub struct Gauge<D = ()> {
 }
 
 impl<D: Dimension> Gauge<D> {
+    /// Makes the series exist at 0.
+    pub fn create(&self, of: D) {
+        self.family.cell(of.index());
+    }
+
     /// Sets the present value, in recorded units.
     pub fn set(&self, of: D, value: i64) {
         self.family.cell(of.index()).set(value.cast_unsigned());

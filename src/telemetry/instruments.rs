@@ -68,6 +68,7 @@ impl ServerInstruments {
         AuthDecision::ALL.iter().for_each(|decision| server.auth.create(*decision));
         server.active.create((Method::Post, Plain));
         server.connections.create(());
+        server.memory_pressure.create(());
         server.accepted.create(());
         server.accept_errors.create(());
         Rejection::ALL.iter().for_each(|reason| server.rejected.create(*reason));

@@ -119,7 +119,7 @@ impl Tollgate {
 
     /// Serves what `models` configures: providers, models, and more if a test needs it.
     pub fn start_with(models: &str, keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        let mut config = format!("[server]\nlisten = \"127.0.0.1:0\"\n{models}");
+        let mut config = format!("[server]\nlisten = \"127.0.0.1:0\"\nauth_failures_burst = 1000000\n{models}");
         let mut environment = environment.to_vec();
         let variables: Vec<String> = (0..keys.len()).map(|number| format!("KEY_{number}")).collect();
         for ((name, key), variable) in keys.iter().zip(&variables) {
