@@ -354,3 +354,22 @@ fn what_another_hop_could_read_differently_is_refused() {
     let trace = [(":method", "TRACE"), (":scheme", "http"), (":path", "/healthz"), (":authority", "g")];
     assert!(status(&trace).contains("method"), "{}", status(&trace));
 }
+
+#[test]
+fn an_answer_before_the_end_of_a_request_is_seen_before_the_stream_is_closed() {
+    let tollgate = start("h2-early", "", ECHO);
+    let mut client = Client::connect(tollgate.address(), 65_535);
+    let large = [&request("POST", "/v1/chat/completions")[..], &block(&[("content-length", "40000000")])].concat();
+    client.send(HEADERS, END_HEADERS, 1, &large).unwrap();
+    client.send(DATA, 0, 1, &[b' '; 16_384]).unwrap();
+    let answer = client.next(DATA, true).unwrap();
+    let text = String::from_utf8(answer.payload).unwrap();
+    assert!(text.contains("is larger than") && answer.flags & END_STREAM == END_STREAM, "{text}");
+    let seen = Instant::now();
+    let reset = client.next(RST_STREAM, true).unwrap();
+    assert_eq!(reset.code(), 0, "no error");
+    assert!(seen.elapsed() > Duration::from_millis(500), "{:?}", seen.elapsed());
+    // The connection goes on.
+    client.send(HEADERS, END_HEADERS | END_STREAM, 3, &request("GET", "/healthz")).unwrap();
+    assert_eq!(client.next(DATA, true).unwrap().payload, b"ok\n");
+}

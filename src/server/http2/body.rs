@@ -1,9 +1,12 @@
 //! The body of a request, as its frames come.
 
 use std::{
+    cell::RefCell,
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -12,10 +15,16 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::{proxy, server::connection::Client};
 
+/// What is read of a body that nobody wants.
+const UNWANTED_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a client has to end a request that was answered before its end.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
 /// Reads a stream and gives its window back as it does.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    stream: RecvStream,
+    stream: Rc<RefCell<RecvStream>>,
     client: Rc<Client>,
     /// What came and had no room.
     held: Bytes,
@@ -23,8 +32,37 @@ pub(super) struct RequestBody {
     left: Option<u64>,
 }
 
+/// What comes next on a stream; its room is given back at once.
+fn poll_stream(stream: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    let data = ready!(stream.poll_data(cx));
+    if let Some(Ok(data)) = &data {
+        // Of a stream that was reset there is nothing to be given back.
+        let _is_reset = stream.flow_control().release_capacity(data.len()).is_err();
+    }
+    Poll::Ready(data)
+}
+
+/// Lets a client see the whole answer that still sends its request: some take a stream that is reset
+/// meanwhile for one that failed. Reads a little of it, and ends when the client does or it has been long
+/// enough.
+pub(super) async fn linger(stream: &RefCell<RecvStream>) {
+    let mut length = 0;
+    let reading = poll_fn(|cx| {
+        while length < UNWANTED_BYTES_MAX {
+            match ready!(poll_stream(&mut stream.borrow_mut(), cx)) {
+                Some(Ok(data)) => length += data.len(),
+                Some(Err(_)) | None => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    });
+    if !stream.borrow().is_end_stream() {
+        let _is_left = tokio::time::timeout(LINGER_MAX, reading).await.is_err();
+    }
+}
+
 impl RequestBody {
-    pub(super) fn new(stream: RecvStream, announced: Option<u64>, client: Rc<Client>) -> Self {
+    pub(super) fn new(stream: Rc<RefCell<RecvStream>>, announced: Option<u64>, client: Rc<Client>) -> Self {
         Self { stream, client, held: Bytes::new(), left: announced }
     }
 
@@ -32,12 +70,10 @@ impl RequestBody {
         if !self.held.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.held))));
         }
-        let data = match ready!(self.stream.poll_data(cx)) {
+        let data = match ready!(poll_stream(&mut self.stream.borrow_mut(), cx)) {
             Some(Ok(data)) => data,
             end => return Poll::Ready(end),
         };
-        // Of a stream that was reset there is nothing to be given back.
-        let _is_reset = self.stream.flow_control().release_capacity(data.len()).is_err();
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
         Poll::Ready(Some(Ok(data)))
     }
@@ -52,7 +88,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.stream.is_end_stream()
+        self.held.is_empty() && self.stream.borrow().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,6 +1,7 @@
 //! One request of a connection, from its head to the last byte of its answer.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -14,7 +15,10 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::{body::RequestBody, resets::AT_ONCE};
+use super::{
+    body::{RequestBody, linger},
+    resets::AT_ONCE,
+};
 use crate::{
     api::error::{Error, ErrorKind},
     config,
@@ -68,13 +72,14 @@ pub(super) async fn serve(
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return Ended::TakenBack;
     }
-    let Asked { head, is_head, body: stream } = asked;
+    let Asked { head, is_head, body } = asked;
+    let rest = Rc::new(RefCell::new(body));
     let response = match head {
         Err(error) => proxy::refuse(&worker, &error),
         Ok(head) => {
             let announced = head.headers.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse().ok());
             let forwarded = forwarded(&client.settings, &head.headers);
-            let body = RequestBody::new(stream, announced, Rc::clone(&client));
+            let body = RequestBody::new(Rc::clone(&rest), announced, Rc::clone(&client));
             let mut serving = pin!(proxy::serve(&worker, head, body));
             let answer = poll_fn(|cx| match serving.as_mut().poll(cx) {
                 Poll::Ready(response) => Poll::Ready(Some(response)),
@@ -92,11 +97,15 @@ pub(super) async fn serve(
     let is_over = is_head || body.is_end_stream();
     let Ok(stream) = respond.send_response(lines(status, &headers, &body), is_over) else { return taken_back(started) };
     if is_over {
+        linger(&rest).await;
         return Ended::Served;
     }
     let mut sending = Sending::new(stream, body, client.settings.http2.stall_timeout);
     match poll_fn(|cx| sending.poll(cx)).await {
-        Sent::Whole => Ended::Served,
+        Sent::Whole => {
+            linger(&rest).await;
+            Ended::Served
+        }
         Sent::Broken => {
             // A reset takes back what has not gone out: the connection has its turn before.
             tokio::task::yield_now().await;
