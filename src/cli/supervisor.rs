@@ -12,6 +12,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::Environment;
 
+/// Longest wait for room in the supervisor's socket.
+const SENDING_MAX: Duration = Duration::from_secs(1);
+
 /// The socket that news goes to.
 #[derive(Debug, Default)]
 pub(super) struct Supervisor {
@@ -76,8 +79,8 @@ fn connect(name: &str) -> std::io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // News is not worth waiting for.
-    socket.set_nonblocking(true)?;
+    // A supervisor that is busy is waited for, but not for ever.
+    socket.set_write_timeout(Some(SENDING_MAX))?;
     Ok(socket)
 }
 

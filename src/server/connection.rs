@@ -52,7 +52,9 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
             if let Poll::Ready(start) = wire.poll_head(cx) {
                 return Poll::Ready(start);
             }
-            if !wire.has_begun() && drain.as_mut().poll(cx).is_ready() {
+            // A new client's first request may be on its way: it did not choose to come now.
+            let may_leave = !wire.has_begun() && waiting.has_served();
+            if may_leave && drain.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Start::Gone);
             }
             waiting.poll(cx, wire.has_begun()).map(|timeout| {

@@ -61,6 +61,11 @@ impl Waiting {
         self.has_served = true;
     }
 
+    /// Whether a request has come before.
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served
+    }
+
     /// Its answer has been sent.
     pub(super) fn has_worked(&mut self) {
         self.looks = 0;

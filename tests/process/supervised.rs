@@ -9,7 +9,7 @@ use std::{
         unix::net::UnixDatagram,
     },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -61,7 +61,7 @@ impl Supervisor {
             .envs([("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "none"), ("LISTEN_FDS", "1")])
             .env("NOTIFY_SOCKET", self.folder.join("notify"))
             .env("WATCHDOG_USEC", "400000")
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(self.folder.join("log")).unwrap())
             .spawn()
             .unwrap();
         Service(child)
@@ -72,7 +72,10 @@ impl Supervisor {
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = [0; 4096];
         while Instant::now() < deadline {
-            let length = self.news.recv(&mut buffer).unwrap();
+            let length = self.news.recv(&mut buffer).unwrap_or_else(|error| {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                panic!("{text} was not said: {error}\n{log}")
+            });
             let news = String::from_utf8(buffer[..length].to_vec()).unwrap();
             if news.contains(text) {
                 return news;
