@@ -37,7 +37,9 @@ pub(super) async fn accept(
     mut phase: watch::Receiver<Phase>,
     shared: Shared,
 ) -> io::Result<()> {
-    let Shared { settings, certificates, guard, mut pressure, .. } = shared;
+    let Shared { settings, certificates, guard, mut pressure, workers, .. } = shared;
+    // Each worker has its part: it can make room among its own connections only.
+    let handshakes_max = settings.max_handshakes.div_ceil(workers);
     let mut listeners = Listeners::new(listeners)?;
     let instruments = Arc::clone(&worker.gateway.load().instruments);
     let mut connections = JoinSet::new();
@@ -60,17 +62,18 @@ pub(super) async fn accept(
                     pause = Duration::ZERO;
                     instruments.accepted.add((), 1);
                     let Some(permit) = admit(&guard, address, &mut open, &instruments) else { continue };
-                    // Who stalls handshakes does not shut out who makes one: the oldest of those that have shown no
-                    // key goes, and with it its handshake.
-                    if certificates.as_ref().is_some_and(|certificates| certificates.is_full(&settings)) {
-                        instruments.rejected.add(Rejection::Evicted, u64::from(open.evict()));
-                    }
                     let activity = open.activity(permit);
+                    if certificates.is_some() && matches!(socket, Socket::Tcp(_)) {
+                        let has_one_gone = open.shake_hands(&activity, handshakes_max);
+                        instruments.rejected.add(Rejection::TooManyHandshakes, u64::from(has_one_gone));
+                    }
                     let active = instruments.connections.enter(());
                     let client = Client { settings: Arc::clone(&settings), activity: Rc::clone(&activity) };
                     let (worker, phase, certificates) = (Rc::clone(&worker), phase.clone(), certificates.clone());
                     let task = connections.spawn_local(async move {
-                        match opened(socket, certificates, &client.settings, &worker).await {
+                        let opened = opened(socket, certificates, &client.settings, &worker).await;
+                        client.activity.has_shaken_hands();
+                        match opened {
                             Some((socket, false)) => connection::serve(socket, worker, phase, client).await,
                             Some((socket, true)) => Box::pin(http2::serve(socket, worker, phase, client)).await,
                             None => {}

@@ -104,7 +104,8 @@ impl Server {
         let load = Load::new(settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max));
         let pressure =
             governor::start(memory, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
-        let shared = Shared { settings: Arc::new(settings.clone()), certificates, guard, load, pressure };
+        let (settings, workers) = (Arc::new(settings.clone()), listeners.len());
+        let shared = Shared { settings, certificates, guard, load, pressure, workers };
         let ready = Arc::new(AtomicBool::new(true));
         let (phase, _) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(listeners.len());
@@ -198,6 +199,8 @@ struct Shared {
     guard: Arc<Guard>,
     load: Arc<Load>,
     pressure: watch::Receiver<Pressure>,
+    /// How many there are.
+    workers: usize,
 }
 
 /// The life of one worker thread.

@@ -1,6 +1,10 @@
 //! The connections that a worker has open, and which of them can go to make room.
 
-use std::{cell::Cell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
 
 use tokio::task::{AbortHandle, Id};
 
@@ -14,9 +18,26 @@ pub(super) struct Activity {
     count: Rc<Cell<u64>>,
     /// Since which count the connection has been idle, or new; 0 while it is not.
     idle_since: Cell<u64>,
+    /// Its handshake, while that is under way.
+    handshake: RefCell<Option<Handshake>>,
+}
+
+/// One of the handshakes that a worker has under way, which cost a stranger nothing and us a signature.
+#[derive(Debug)]
+struct Handshake(Rc<Cell<usize>>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Activity {
+    /// The handshake has been done, or has failed.
+    pub(super) fn has_shaken_hands(&self) {
+        self.handshake.replace(None);
+    }
+
     /// A request has been answered, and the next one may come.
     pub(super) fn is_idle(&self) {
         let count = self.count.get() + 1;
@@ -34,15 +55,30 @@ impl Activity {
 #[derive(Debug, Default)]
 pub(super) struct Open {
     count: Rc<Cell<u64>>,
+    handshakes: Rc<Cell<usize>>,
     connections: HashMap<Id, (Rc<Activity>, AbortHandle)>,
 }
 
 impl Open {
     /// What a new connection is to be served with.
     pub(super) fn activity(&self, permit: Permit) -> Rc<Activity> {
-        let activity = Activity { permit, count: Rc::clone(&self.count), idle_since: Cell::new(0) };
+        let (count, handshake) = (Rc::clone(&self.count), RefCell::new(None));
+        let activity = Activity { permit, count, idle_since: Cell::new(0), handshake };
         activity.is_idle();
         Rc::new(activity)
+    }
+
+    /// Counts the handshake of a new connection from here, as its task may begin much later. If there are
+    /// `most` already, the oldest goes, and its connection with it: who stalls handshakes does not shut out
+    /// who makes one. Says whether one had to go.
+    pub(super) fn shake_hands(&mut self, activity: &Activity, most: usize) -> bool {
+        let is_full = self.handshakes.get() >= most;
+        if is_full {
+            self.evict_from(|activity| activity.handshake.borrow().is_some());
+        }
+        self.handshakes.set(self.handshakes.get() + 1);
+        activity.handshake.replace(Some(Handshake(Rc::clone(&self.handshakes))));
+        is_full
     }
 
     /// Its task has begun.
@@ -58,7 +94,13 @@ impl Open {
     /// Closes the connection that has been idle for the longest, if one is: first of those that have shown
     /// no key, so that nobody who opens connections shuts out those who use them.
     pub(super) fn evict(&mut self) -> bool {
-        let idle = self.connections.iter().filter(|(_, (activity, _))| activity.idle_since.get() > 0);
+        self.evict_from(|_| true)
+    }
+
+    /// The same among those that `may_go`.
+    fn evict_from(&mut self, may_go: impl Fn(&Activity) -> bool) -> bool {
+        let is_idle = |activity: &Activity| activity.idle_since.get() > 0 && may_go(activity);
+        let idle = self.connections.iter().filter(|(_, (activity, _))| is_idle(activity));
         let order = |(_, (activity, _)): &(&Id, &(Rc<Activity>, AbortHandle))| {
             (activity.permit.is_authenticated(), activity.idle_since.get())
         };
@@ -81,6 +123,7 @@ impl Open {
         if let Some((activity, task)) = self.connections.remove(&task) {
             // Its place is free now, though the task ends a little later.
             activity.permit.release();
+            activity.has_shaken_hands();
             task.abort();
         }
     }

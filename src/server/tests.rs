@@ -80,6 +80,7 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
         guard,
         load: Load::new(1 << 30),
         pressure,
+        workers: 1,
     };
     let gateway = Gateway::new(&config, &Registry::new()).unwrap();
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));

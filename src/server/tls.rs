@@ -1,15 +1,11 @@
 //! TLS towards clients: who we say we are, whom we let in, and how a new certificate takes over.
 //!
-//! A handshake begins with the configuration that is in force then; connections keep theirs. Owns the
-//! limits on handshakes, which cost a stranger nothing and us a signature.
+//! A handshake begins with the configuration that is in force then; connections keep theirs.
 
 use std::{
     io,
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -39,7 +35,6 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 pub struct Certificates {
     current: ArcSwap<ServerConfig>,
     prepared: Mutex<Option<Arc<ServerConfig>>>,
-    handshakes: AtomicUsize,
 }
 
 impl std::fmt::Debug for Certificates {
@@ -51,29 +46,16 @@ impl std::fmt::Debug for Certificates {
 impl Certificates {
     /// Reads them, or says what is wrong with which file.
     pub fn load(settings: &ServerTls) -> Result<Arc<Self>, String> {
-        Ok(Arc::new(Self {
-            current: ArcSwap::new(config(settings)?),
-            prepared: Mutex::default(),
-            handshakes: AtomicUsize::new(0),
-        }))
+        Ok(Arc::new(Self { current: ArcSwap::new(config(settings)?), prepared: Mutex::default() }))
     }
 
-    /// Whether there is no place for another handshake.
-    pub(super) fn is_full(&self, settings: &config::Server) -> bool {
-        self.handshakes.load(Relaxed) >= settings.max_handshakes
-    }
-
-    /// Does the handshake of a new connection within the limits, or counts why not.
+    /// Does the handshake of a new connection in time, or counts why not.
     pub(super) async fn accept(
         &self,
         socket: Tcp,
         settings: &config::Server,
         instruments: &ServerInstruments,
     ) -> Option<TlsStream<Tcp>> {
-        let Some(_turn) = Turn::take(&self.handshakes, settings.max_handshakes) else {
-            instruments.rejected.add(Rejection::TooManyHandshakes, 1);
-            return None;
-        };
         let accepting = TlsAcceptor::from(self.current.load_full()).accept(socket);
         match tokio::time::timeout(settings.handshake_timeout, accepting).await {
             Ok(Ok(stream)) => Some(stream),
@@ -121,22 +103,6 @@ impl Part for NoCertificates {
     }
 
     fn commit(&self) {}
-}
-
-/// One of the handshakes that may be under way.
-struct Turn<'a>(&'a AtomicUsize);
-
-impl<'a> Turn<'a> {
-    fn take(count: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let turn = Self(count);
-        (count.fetch_add(1, Relaxed) < most).then_some(turn)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }
 
 fn config(settings: &ServerTls) -> Result<Arc<ServerConfig>, String> {

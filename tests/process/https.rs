@@ -165,7 +165,9 @@ fn a_handshake_that_stalls_is_ended_and_only_so_many_are_under_way() {
         let _reset = socket.read(&mut [0; 16]).is_err();
         ends.push(begun.elapsed());
     }
-    assert!(ends[0] >= Duration::from_millis(290) && ends[2] < Duration::from_secs(2), "{ends:?}");
+    // The first had to go for the third; the others had their time.
+    assert!(ends[0] < Duration::from_millis(290), "{ends:?}");
+    assert!(ends[1] >= Duration::from_millis(290) && ends[2] < Duration::from_secs(2), "{ends:?}");
     chat(&mut connect(address, &authority, &[&TLS13], None), 2).unwrap();
 }
 
