@@ -12,13 +12,14 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{proxy, server::connection::Client};
 
-/// What is read of a body that nobody wants.
+/// What is read of a body that nobody wants, from clients that have not shown a key.
 const UNWANTED_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a client has to end a request that was answered before its end.
+/// How long a client may send nothing of a request that was answered before its end.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// Reads a stream and gives its window back as it does.
@@ -43,21 +44,26 @@ fn poll_stream(stream: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Option<Res
 }
 
 /// Lets a client see the whole answer that still sends its request: some take a stream that is reset
-/// meanwhile for one that failed. Reads a little of it, and ends when the client does or it has been long
-/// enough.
-pub(super) async fn linger(stream: &RefCell<RecvStream>) {
+/// meanwhile for one that failed, and some (httpx, Java's) look at no answer before all is sent. So whoever
+/// has shown a key is heard out, others are for a little, and nobody for long.
+pub(super) async fn linger(stream: &RefCell<RecvStream>, client: &Client) {
+    if stream.borrow().is_end_stream() {
+        return;
+    }
+    let settings = &client.settings;
+    let (most, longest) = if client.activity.permit.is_authenticated() {
+        (settings.body_bytes_max.saturating_mul(2), settings.body_timeout)
+    } else {
+        (UNWANTED_BYTES_MAX, LINGER_MAX)
+    };
+    let end = Instant::now() + longest;
     let mut length = 0;
-    let reading = poll_fn(|cx| {
-        while length < UNWANTED_BYTES_MAX {
-            match ready!(poll_stream(&mut stream.borrow_mut(), cx)) {
-                Some(Ok(data)) => length += data.len(),
-                Some(Err(_)) | None => return Poll::Ready(()),
-            }
+    loop {
+        let next = poll_fn(|cx| if length < most { poll_stream(&mut stream.borrow_mut(), cx) } else { Poll::Pending });
+        match timeout_at(end.min(Instant::now() + LINGER_MAX), next).await {
+            Ok(Some(Ok(data))) => length += data.len(),
+            Ok(Some(Err(_)) | None) | Err(_) => return,
         }
-        Poll::Pending
-    });
-    if !stream.borrow().is_end_stream() {
-        let _is_left = tokio::time::timeout(LINGER_MAX, reading).await.is_err();
     }
 }
 

@@ -97,13 +97,13 @@ pub(super) async fn serve(
     let is_over = is_head || body.is_end_stream();
     let Ok(stream) = respond.send_response(lines(status, &headers, &body), is_over) else { return taken_back(started) };
     if is_over {
-        linger(&rest).await;
+        linger(&rest, &client).await;
         return Ended::Served;
     }
     let mut sending = Sending::new(stream, body, client.settings.http2.stall_timeout);
     match poll_fn(|cx| sending.poll(cx)).await {
         Sent::Whole => {
-            linger(&rest).await;
+            linger(&rest, &client).await;
             Ended::Served
         }
         Sent::Broken => {
