@@ -12,6 +12,8 @@ mod collector;
 mod environment;
 mod fault_proxy;
 mod http;
+mod http2_clients;
+mod https;
 mod peers;
 mod points;
 mod process;

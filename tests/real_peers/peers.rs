@@ -16,6 +16,7 @@ use crate::{
 pub const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
 /// The key with which the gateway, and nobody else, may use llama.cpp.
 const LLAMA_KEY: &str = "llama-key-of-the-tests";
+const ECHO: &str = "[providers.echo]\nkind = \"echo\"\n[models.echo]\ndeployments = [{ provider = \"echo\" }]\n";
 
 // Names of peers, as tests/peers/install has them.
 pub const PROMETHEUS: &str = "prometheus";
@@ -24,6 +25,8 @@ pub const COLLECTOR: &str = "collector";
 pub const LLAMA: &str = "llama.cpp";
 pub const OPENAI: &str = "openai";
 pub const OPENTELEMETRY_PYTHON: &str = "opentelemetry-python";
+pub const CURL: &str = "curl";
+pub const NGHTTP2: &str = "nghttp2";
 
 /// The folders of the peers that a test needs, or `None` to leave the test out.
 pub fn peers<const N: usize>(names: [&str; N]) -> Option<[PathBuf; N]> {
@@ -113,13 +116,24 @@ impl Tollgate {
 
     /// Serves the model `echo` from the built-in provider.
     pub fn start_echo(keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        let config = "[providers.echo]\nkind = \"echo\"\n[models.echo]\ndeployments = [{ provider = \"echo\" }]\n";
-        Self::start_with(config, keys, environment)
+        Self::start_with(ECHO, keys, environment)
     }
 
     /// Serves what `models` configures: providers, models, and more if a test needs it.
     pub fn start_with(models: &str, keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        let mut config = format!("[server]\nlisten = \"127.0.0.1:0\"\nauth_failures_burst = 1000000\n{models}");
+        let tollgate = Self::launch(models, keys, environment);
+        let ready = http::get(&tollgate.address, "/readyz", "").unwrap();
+        assert_eq!(ready.0, 200, "{ready:?}");
+        tollgate
+    }
+
+    /// Serves the model `echo` with what else `server` says, of which TLS is part; says nothing of metrics.
+    pub fn start_https(server: &str, keys: &[(&str, &str)]) -> Self {
+        Self::launch(&format!("{server}{ECHO}"), keys, &[("OTEL_METRICS_EXPORTER", "none")])
+    }
+
+    fn launch(rest: &str, keys: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let mut config = format!("[server]\nlisten = \"127.0.0.1:0\"\nauth_failures_burst = 1000000\n{rest}");
         let mut environment = environment.to_vec();
         let variables: Vec<String> = (0..keys.len()).map(|number| format!("KEY_{number}")).collect();
         for ((name, key), variable) in keys.iter().zip(&variables) {
@@ -135,8 +149,6 @@ impl Tollgate {
             let line: Value = serde_json::from_str(line).ok()?;
             Some(line["address"].as_str().filter(|_| line["message"] == "serving")?.to_owned())
         });
-        let ready = http::get(&address, "/readyz", "").unwrap();
-        assert_eq!(ready.0, 200, "{ready:?}");
         Self { address, process, _folder: folder }
     }
 
