@@ -26,6 +26,7 @@ mod strict {
     pub(crate) mod receiver;
 }
 mod scrape;
+mod testssl;
 #[path = "../support/tollgate.rs"]
 mod tollgate_thread;
 mod totals;

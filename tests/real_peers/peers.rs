@@ -27,6 +27,7 @@ pub const OPENAI: &str = "openai";
 pub const OPENTELEMETRY_PYTHON: &str = "opentelemetry-python";
 pub const CURL: &str = "curl";
 pub const NGHTTP2: &str = "nghttp2";
+pub const TESTSSL: &str = "testssl";
 
 /// The folders of the peers that a test needs, or `None` to leave the test out.
 pub fn peers<const N: usize>(names: [&str; N]) -> Option<[PathBuf; N]> {
