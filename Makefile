@@ -2,7 +2,7 @@
 
 PEERS_DIR ?= $(or $(TOLLGATE_PEERS_DIR),$(HOME)/.cache/tollgate/peers)
 
-.PHONY: help run test conformance fuzz asan check lint fmt doc bench bench-telemetry chaos faults soak static test-static deb test-deb sbom proto peers
+.PHONY: help run ci test conformance fuzz asan check lint fmt doc bench bench-telemetry chaos faults soak static test-static deb test-deb sbom proto peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ test: ## Run every test, those against real peers included where they can be had
 	cargo test --locked
 	cargo test --locked --features loom --test registry_model
 	@tests/peers/install --summary
+
+ci: ## Run what CI runs: the checks, every test with every real peer, the static binary and the package (5 minutes).
+	@.ci/run
 
 conformance: ## List the cases that an OTLP exporter is held to, with what became of each.
 	@tests/peers/install
