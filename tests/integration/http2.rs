@@ -82,6 +82,21 @@ fn streams_are_requests_like_any_other() {
 }
 
 #[test]
+fn what_cannot_be_met_is_refused_in_both_versions() {
+    let gateway = gateway(&silent(), "", "");
+    let mut client = Client::connect(gateway.address, &[]);
+    for (stream, what, status) in [(1, "tea", 417), (3, "100-continue, tea", 417), (5, "100-Continue", 200)] {
+        let head = [get_block("/healthz"), block(&[("expect", what)])].concat();
+        client.write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &head));
+        let (seen, body) = answer(&mut client, stream);
+        assert_eq!(seen, status, "{what}: {body}");
+        assert_eq!(body.contains("\"expectation_failed\""), status == 417, "{what}: {body}");
+        let old = format!("GET /healthz HTTP/1.1\r\nHost: t\r\nExpect: {what}\r\n\r\n");
+        assert_eq!(send(gateway.address, old.as_bytes()).status, status, "{what}");
+    }
+}
+
+#[test]
 fn without_h2c_a_preface_is_a_wrong_request() {
     let gateway = Gateway::over(&[Provider::absent()], "");
     let reply = send(gateway.address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");

@@ -71,10 +71,7 @@ pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Option<(Head, usize)
     for line in request.headers.iter() {
         said.hear(line.name, line.value).map_err(invalid)?;
         if line.name.eq_ignore_ascii_case("expect") {
-            if !line.value.eq_ignore_ascii_case(b"100-continue") {
-                let message = "the only expectation that can be met is 100-continue";
-                return Err(Error::new(ErrorKind::ExpectationFailed, message));
-            }
+            expect(line.value)?;
             expects = true;
         }
         headers.push_parsed(line.name, line.value);
@@ -92,6 +89,14 @@ pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Option<(Head, usize)
         headers,
     };
     Ok(Some((Head { head, framing, keep_alive: said.keeps_alive(is_old), expects: expects && !is_old }, length)))
+}
+
+/// Whether what a client expects can be met, in every version of HTTP alike.
+pub(in crate::server) fn expect(what: &[u8]) -> Result<(), Error> {
+    if what.eq_ignore_ascii_case(b"100-continue") {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ExpectationFailed, "the only expectation that can be met is 100-continue"))
 }
 
 pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

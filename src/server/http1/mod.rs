@@ -11,5 +11,6 @@ mod output;
 mod respond;
 mod wire;
 
+pub(super) use head::expect;
 pub(super) use respond::{Asked, End, date, respond};
 pub(super) use wire::{RequestBody, Start, Wire};

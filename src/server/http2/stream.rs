@@ -27,7 +27,7 @@ use crate::{
     proxy::{self, Body, Worker},
     server::{
         connection::{Client, forwarded},
-        http1::date,
+        http1::{date, expect},
     },
     telemetry::dimensions::{ConnectionTimeout, Rejection},
 };
@@ -146,6 +146,9 @@ fn head(parts: Parts, settings: &config::Server) -> Result<Head, Error> {
         headers.push("host", authority);
     }
     for (name, value) in &lines {
+        if name == "expect" {
+            expect(value.as_bytes())?;
+        }
         if name != "host" || !headers.has("host") {
             headers.push(name.as_str(), value.as_bytes());
         }
