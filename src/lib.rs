@@ -52,7 +52,8 @@ const HURRIED_EXPORT_MAX: Duration = Duration::from_millis(500);
 pub struct Tollgate {
     /// Where clients connect, with the ports that were found.
     pub places: Vec<Listen>,
-    pub admin_address: Option<SocketAddr>,
+    /// Where operators connect.
+    pub admin_place: Option<Listen>,
     server: Server,
     admin: Option<admin::Running>,
     /// `None` for a configuration that came from no file.
@@ -75,7 +76,7 @@ impl Tollgate {
     pub fn start_from(
         config: &Config,
         source: Option<&Source>,
-        inherited: Inherited,
+        mut inherited: Inherited,
         observe: impl FnMut(&Registry, &Report) + 'static,
     ) -> Result<Self, String> {
         let registry = Registry::with(SERIES_MAX, config.telemetry.aggregations.clone());
@@ -91,7 +92,7 @@ impl Tollgate {
         });
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
-        let admin = Admin::bind(&config.admin)?;
+        let admin = Admin::bind(&config.admin, inherited.take_admin())?;
         let server = Server::start(&config.server, &gateway, certificates, inherited)?;
         let parts = admin::Parts {
             scrape,
@@ -113,7 +114,7 @@ impl Tollgate {
         });
         Ok(Self {
             places: server.places.clone(),
-            admin_address: admin.as_ref().and_then(|admin| admin.address),
+            admin_place: admin.as_ref().map(|admin| admin.place.clone()),
             server,
             admin,
             reloader,

@@ -11,8 +11,7 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     fs, io,
-    net::SocketAddr,
-    path::PathBuf,
+    path::Path,
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
@@ -68,9 +67,18 @@ pub struct Admin {
 }
 
 #[derive(Debug)]
-enum Listener {
-    Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, PathBuf),
+struct Listener {
+    socket: Socket,
+    place: Listen,
+    /// Whether the file of the socket is ours to remove: that of one that was handed over belongs to who
+    /// holds it.
+    is_ours: bool,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 /// What the answers are made of.
@@ -89,28 +97,32 @@ pub struct Parts {
 /// The listener at work.
 #[derive(Debug)]
 pub struct Running {
-    /// `None` for a socket in the file system.
-    pub address: Option<SocketAddr>,
+    /// Where it listens, with the port that was found.
+    pub place: Listen,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Admin {
-    /// Binds what `settings` asks for, if it does, or says why that cannot be.
+    /// Binds what `settings` asks for, if it does and nothing `inherited` takes its place, or says why
+    /// that cannot be.
     ///
     /// Needs a runtime.
-    pub fn bind(settings: &config::Admin) -> Result<Option<Self>, String> {
-        let Some(listen) = &settings.listen else { return Ok(None) };
-        if settings.token.is_none() && !listen.is_local() {
-            return Err(format!(
-                "admin.listen is {listen}, which other machines may reach: set admin.token, or listen on 127.0.0.1"
-            ));
-        }
-        if settings.token.as_ref().is_some_and(|token| token.expose().trim().is_empty()) {
-            return Err("admin.token is empty".to_owned());
-        }
-        let listener =
-            Listener::bind(listen).map_err(|error| format!("cannot listen on {listen} (admin.listen): {error}"))?;
+    pub fn bind(settings: &config::Admin, inherited: Option<socket2::Socket>) -> Result<Option<Self>, String> {
+        let listener = match (inherited, &settings.listen) {
+            (Some(socket), _) => {
+                let unusable = |error| format!("cannot listen on the socket named admin that was handed over: {error}");
+                let listener = Listener::of(socket).map_err(unusable)?;
+                let name = "the socket named admin that was handed over";
+                protected(settings, &listener.place, name, "change ListenStream= of its unit to 127.0.0.1")?;
+                listener
+            }
+            (None, Some(listen)) => {
+                protected(settings, listen, "admin.listen", "listen on 127.0.0.1")?;
+                Listener::bind(listen).map_err(|error| format!("cannot listen on {listen} (admin.listen): {error}"))?
+            }
+            (None, None) => return Ok(None),
+        };
         let token = settings.token.as_ref().map(|token| routes::digest_of(token.expose().trim().as_bytes()));
         Ok(Some(Self { listener, token }))
     }
@@ -119,52 +131,74 @@ impl Admin {
     pub fn start(self, parts: Parts) -> Running {
         let Self { listener, token } = self;
         let (stop, stopped) = watch::channel(false);
-        let address = match &listener {
-            Listener::Tcp(_, address) => Some(*address),
-            Listener::Unix(..) => None,
-        };
+        let place = listener.place.clone();
         let routes = Rc::new(Routes {
             scrape: parts.scrape.map(RefCell::new),
             resource: parts.resource.into(),
             status: Status::new(parts.ready, parts.gateway, parts.reloader),
             token,
-            is_private: address.is_none(),
+            is_private: matches!(place, Listen::Unix(_)),
         });
         let task = tokio::task::spawn_local(accept(listener, routes, stopped));
-        Running { address, stop, task }
+        Running { place, stop, task }
     }
+}
+
+/// Refuses a place that other machines may reach where no token protects it.
+fn protected(settings: &config::Admin, place: &Listen, name: &str, advice: &str) -> Result<(), String> {
+    if settings.token.is_none() && !place.is_local() {
+        return Err(format!("{name} is {place}, which other machines may reach: set admin.token, or {advice}"));
+    }
+    if settings.token.as_ref().is_some_and(|token| token.expose().trim().is_empty()) {
+        return Err("admin.token is empty".to_owned());
+    }
+    Ok(())
 }
 
 impl Listener {
     fn bind(listen: &Listen) -> io::Result<Self> {
-        match listen {
+        let (socket, place) = match listen {
             // Unlike the public port, this one is never shared: two processes that answer in turns would
             // make nonsense of every counter.
             Listen::Tcp(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
                 let address = listener.local_addr()?;
-                Ok(Self::Tcp(TcpListener::from_std(listener)?, address))
+                (Socket::Tcp(TcpListener::from_std(listener)?), Listen::Tcp(address))
             }
             Listen::Unix(path) => {
                 let listener = message::listen_at(path, SOCKET_MODE)?;
-                Ok(Self::Unix(UnixListener::from_std(listener)?, path.clone()))
+                (Socket::Unix(UnixListener::from_std(listener)?), listen.clone())
             }
-        }
+        };
+        Ok(Self { socket, place, is_ours: true })
+    }
+
+    /// On a socket that somebody else holds, which does not block.
+    fn of(socket: socket2::Socket) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let (socket, place) = match address.as_socket() {
+            Some(address) => (Socket::Tcp(TcpListener::from_std(socket.into())?), Listen::Tcp(address)),
+            None => {
+                let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
+                (Socket::Unix(UnixListener::from_std(socket.into())?), Listen::Unix(path))
+            }
+        };
+        Ok(Self { socket, place, is_ours: false })
     }
 
     async fn accept(&self) -> io::Result<Box<dyn Connection>> {
-        Ok(match self {
-            Self::Tcp(listener, _) => Box::new(listener.accept().await?.0),
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        Ok(match &self.socket {
+            Socket::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Socket::Unix(listener) => Box::new(listener.accept().await?.0),
         })
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self
-            && let Err(error) = fs::remove_file(&*path)
+        if let (Listen::Unix(path), true) = (&self.place, self.is_ours)
+            && let Err(error) = fs::remove_file(path)
         {
             tracing::debug!(%error, path = %path.display(), "the socket of the admin listener was gone");
         }
@@ -276,22 +310,39 @@ mod tests {
 
     #[tokio::test]
     async fn what_others_may_reach_has_to_have_a_token() {
-        assert!(Admin::bind(&config::Admin::default()).unwrap().is_none());
+        assert!(Admin::bind(&config::Admin::default(), None).unwrap().is_none());
         for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:192.0.2.1]:0"] {
-            let why = Admin::bind(&settings(listen, None)).unwrap_err();
+            let why = Admin::bind(&settings(listen, None), None).unwrap_err();
             assert!(why.contains(listen) && why.contains("admin.token"), "{why}");
-            assert_eq!(Admin::bind(&settings(listen, Some(" "))).unwrap_err(), "admin.token is empty");
+            assert_eq!(Admin::bind(&settings(listen, Some(" ")), None).unwrap_err(), "admin.token is empty");
         }
-        assert!(Admin::bind(&settings("127.0.0.1:0", None)).unwrap().is_some());
-        assert!(Admin::bind(&settings("127.0.0.2:0", None)).unwrap().is_some());
-        assert!(Admin::bind(&settings("0.0.0.0:0", Some("t"))).unwrap().is_some());
+        assert!(Admin::bind(&settings("127.0.0.1:0", None), None).unwrap().is_some());
+        assert!(Admin::bind(&settings("127.0.0.2:0", None), None).unwrap().is_some());
+        assert!(Admin::bind(&settings("0.0.0.0:0", Some("t")), None).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_handed_over_takes_the_place_of_the_address() {
+        let handed = |address: &str| {
+            let socket = std::net::TcpListener::bind(address).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            (socket.local_addr().unwrap(), Some(socket2::Socket::from(socket)))
+        };
+        let (address, socket) = handed("127.0.0.1:0");
+        let admin = Admin::bind(&settings("127.0.0.1:1", None), socket).unwrap().unwrap();
+        assert_eq!(admin.listener.place, Listen::Tcp(address));
+        assert!(Admin::bind(&config::Admin::default(), handed("127.0.0.1:0").1).unwrap().is_some());
+        let (address, socket) = handed("0.0.0.0:0");
+        let why = Admin::bind(&settings("127.0.0.1:0", None), socket).unwrap_err();
+        assert!(why.contains(&address.to_string()) && why.contains("admin.token"), "{why}");
+        assert!(Admin::bind(&settings("127.0.0.1:0", Some("t")), handed("0.0.0.0:0").1).unwrap().is_some());
     }
 
     #[tokio::test]
     async fn a_port_in_use_is_named() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let why = Admin::bind(&settings(&address, None)).unwrap_err();
+        let why = Admin::bind(&settings(&address, None), None).unwrap_err();
         assert!(why.starts_with(&format!("cannot listen on {address} (admin.listen): ")), "{why}");
         assert!(why.contains("in use"), "{why}");
     }

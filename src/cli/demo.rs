@@ -44,6 +44,7 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
     serve::until_signal(
         &loaded.config,
         None,
+        environment,
         &Supervisor::default(),
         |places| places.iter().for_each(|place| say(&welcome(&place.to_string(), &key))),
         move |registry, report| {

@@ -53,6 +53,7 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Wri
     until_signal(
         &loaded.config,
         Some(&loaded.source),
+        environment,
         &Supervisor::of(environment),
         |places| {
             for address in places {
@@ -72,6 +73,7 @@ fn shown(console: &mut Table, registry: &Registry, report: &Report) -> Option<St
 pub(super) fn until_signal(
     config: &Config,
     source: Option<&Source>,
+    environment: &Environment,
     supervisor: &Supervisor,
     started: impl FnOnce(&[Listen]),
     observe: impl FnMut(&Registry, &Report) + 'static,
@@ -90,7 +92,7 @@ pub(super) fn until_signal(
             tracing::error!("cannot listen for signals");
             return FAILED;
         };
-        let inherited = Inherited::take();
+        let inherited = Inherited::take(environment);
         let begun = inherited.and_then(|sockets| Tollgate::start_from(config, source, sockets, observe));
         let mut gateway = match begun {
             Ok(gateway) => gateway,
@@ -100,7 +102,7 @@ pub(super) fn until_signal(
             }
         };
         started(&gateway.places);
-        if let Some(address) = gateway.admin_address {
+        if let Some(address) = &gateway.admin_place {
             tracing::info!(%address, "admin listener");
         }
         supervisor.ready(&serving(&gateway.places));

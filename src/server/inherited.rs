@@ -6,46 +6,76 @@ use std::{io, net::TcpListener, os::unix::net::UnixListener, path::Path};
 use listenfd::ListenFd;
 
 use super::listener::Listener;
-use crate::config::Listen;
+use crate::config::{Environment, Listen};
 
-/// Sockets that take the place of `server.listen`.
+/// What a socket is named (`FileDescriptorName=`) that is not for clients.
+const ADMIN: &str = "admin";
+
+/// Sockets that take the place of `server.listen` and of `admin.listen`.
 #[derive(Debug, Default)]
-pub struct Inherited(Vec<(Listener, Listen)>);
+pub struct Inherited {
+    public: Vec<(Listener, Listen)>,
+    admin: Option<socket2::Socket>,
+}
 
 impl Inherited {
     /// Takes what was handed over to this process, or says why it is of no use.
-    pub fn take() -> Result<Self, String> {
+    pub fn take(environment: &Environment) -> Result<Self, String> {
+        let names = environment.get("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
         let mut handed = ListenFd::from_env();
-        let mut sockets = Vec::with_capacity(handed.len());
+        let mut inherited = Self { public: Vec::with_capacity(handed.len()), admin: None };
         for index in 0..handed.len() {
-            let wrong = |error: io::Error| format!("socket {index} of $LISTEN_FDS cannot be listened on: {error}");
+            let name = names.next().unwrap_or_default();
+            let wrong = |why: &str| {
+                format!("socket {index} of $LISTEN_FDS ({name:?} in $LISTEN_FDNAMES) cannot be listened on: {why}")
+            };
+            let unusable = |error: io::Error| wrong(&error.to_string());
             // One of another kind goes back to where it was.
-            if let Ok(Some(socket)) = handed.take_tcp_listener(index) {
-                sockets.push(tcp(socket).map_err(wrong)?);
-            } else if let Some(socket) = handed.take_unix_listener(index).map_err(wrong)? {
-                sockets.push(unix(socket).map_err(wrong)?);
+            let socket: socket2::Socket = if let Ok(Some(socket)) = handed.take_tcp_listener(index) {
+                socket.into()
+            } else if let Ok(Some(socket)) = handed.take_unix_listener(index) {
+                socket.into()
+            } else {
+                return Err(wrong(
+                    "it is no stream socket of TCP or of the file system; see ListenStream= of its unit",
+                ));
+            };
+            if !socket.is_listener().map_err(unusable)? {
+                return Err(wrong("it is a connection; its unit has to have Accept=no"));
+            }
+            socket.set_nonblocking(true).map_err(unusable)?;
+            if name != ADMIN {
+                inherited.public.push(public(socket).map_err(unusable)?);
+            } else if inherited.admin.replace(socket).is_some() {
+                return Err(wrong("there is one for the admin listener already"));
             }
         }
-        Ok(Self(sockets))
+        Ok(inherited)
     }
 
+    /// The one for the admin listener.
+    pub fn take_admin(&mut self) -> Option<socket2::Socket> {
+        self.admin.take()
+    }
+
+    /// Whether none takes the place of `server.listen`.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.public.is_empty()
     }
 
     pub(super) fn into_sockets(self) -> Vec<(Listener, Listen)> {
-        self.0
+        self.public
     }
 }
 
-fn tcp(socket: TcpListener) -> io::Result<(Listener, Listen)> {
-    socket.set_nonblocking(true)?;
+fn public(socket: socket2::Socket) -> io::Result<(Listener, Listen)> {
     let address = socket.local_addr()?;
-    Ok((Listener::Tcp(socket), Listen::Tcp(address)))
-}
-
-fn unix(socket: UnixListener) -> io::Result<(Listener, Listen)> {
-    socket.set_nonblocking(true)?;
-    let path = socket.local_addr()?.as_pathname().unwrap_or(Path::new("")).to_owned();
-    Ok((Listener::Unix(socket), Listen::Unix(path)))
+    Ok(match address.as_socket() {
+        Some(address) => (Listener::Tcp(TcpListener::from(socket)), Listen::Tcp(address)),
+        None => {
+            let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
+            (Listener::Unix(UnixListener::from(socket)), Listen::Unix(path))
+        }
+    })
 }

@@ -63,12 +63,12 @@ pub(super) fn bind(settings: &config::Server, inherited: Inherited) -> Result<Bo
 
 /// Has all workers accept from one socket.
 fn share(socket: &Listener, write_timeout: u32, listeners: &mut [Vec<Listener>]) -> io::Result<()> {
+    if let Listener::Tcp(socket) = socket {
+        bound_waiting(socket, write_timeout)?;
+    }
     for of_worker in listeners {
         of_worker.push(match socket {
-            Listener::Tcp(socket) => {
-                sockopt::set_tcp_user_timeout(socket, write_timeout)?;
-                Listener::Tcp(socket.try_clone()?)
-            }
+            Listener::Tcp(socket) => Listener::Tcp(socket.try_clone()?),
             Listener::Unix(socket) => Listener::Unix(socket.try_clone()?),
         });
     }
@@ -77,10 +77,7 @@ fn share(socket: &Listener, write_timeout: u32, listeners: &mut [Vec<Listener>])
 
 fn bind_tcp(mut address: SocketAddr, write_timeout: u32, listeners: &mut [Vec<Listener>]) -> io::Result<SocketAddr> {
     for of_worker in listeners {
-        let listener = tcp(address)?;
-        // Connections inherit it: a client that is gone without a word is given up as soon as one that
-        // does not read.
-        sockopt::set_tcp_user_timeout(&listener, write_timeout)?;
+        let listener = tcp(address, write_timeout)?;
         // With port 0 the first listener finds out the port for all.
         address = listener.local_addr()?;
         of_worker.push(Listener::Tcp(listener));
@@ -89,15 +86,24 @@ fn bind_tcp(mut address: SocketAddr, write_timeout: u32, listeners: &mut [Vec<Li
 }
 
 /// One of several listeners on the same address.
-pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn tcp(address: SocketAddr, write_timeout: u32) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    let socket = TcpListener::from(socket);
+    bound_waiting(&socket, write_timeout)?;
+    socket2::SockRef::from(&socket).listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Bounds what a client that takes nothing of its answer can hold, and for how long; connections inherit
+/// it from the socket that they come in on.
+fn bound_waiting(socket: &TcpListener, write_timeout: u32) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_MAX)?;
+    // A client that is gone without a word is given up as soon as one that does not read.
+    Ok(sockopt::set_tcp_user_timeout(socket, write_timeout)?)
 }
 
 /// One socket that all workers accept from.
@@ -178,5 +184,34 @@ impl Listeners {
             }
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn connections_inherit_the_same_bounds_however_their_socket_came_to_be() {
+        let inherited = Listener::Tcp(TcpListener::bind("127.0.0.1:0").unwrap());
+        let mut of_workers = [Vec::new(), Vec::new()];
+        share(&inherited, 30_000, &mut of_workers).unwrap();
+        bind_tcp("127.0.0.1:0".parse().unwrap(), 30_000, &mut of_workers[1..]).unwrap();
+        let mut seen = 0;
+        for listener in of_workers.iter().flatten() {
+            let Listener::Tcp(listener) = listener else { panic!("{listener:?}") };
+            listener.set_nonblocking(false).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), UNSENT_MAX);
+            assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 30_000);
+            drop(client);
+            seen += 1;
+        }
+        assert_eq!(seen, 3);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsFd, AsRawFd},
-        unix::net::UnixDatagram,
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -38,10 +38,10 @@ impl Supervisor {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("tollgate.toml"), TOML).unwrap();
         let news = UnixDatagram::bind(folder.join("notify")).unwrap();
+        to_be_handed_over(&news);
         news.set_read_timeout(Some(PATIENCE)).unwrap();
         let public = TcpListener::bind("127.0.0.1:0").unwrap();
-        // It is to be handed over.
-        fcntl_setfd(public.as_fd(), FdFlags::empty()).unwrap();
+        to_be_handed_over(&public);
         Self { folder, news, public }
     }
 
@@ -51,14 +51,28 @@ impl Supervisor {
 
     /// Starts the service with the socket as its first, as systemd does.
     fn start(&self) -> Service {
+        self.start_with(&[("tollgate.socket", &self.public)])
+    }
+
+    /// Starts the service with these sockets, each under its name.
+    fn start_with(&self, sockets: &[(&str, &dyn AsRawFd)]) -> Service {
         let program = Path::new(env!("CARGO_BIN_EXE_tollgate")).display();
-        let number = self.public.as_raw_fd();
-        let child = Command::new("sh")
+        // Numbers that are not among those that they are to have.
+        let (mut away, mut there) = (String::new(), String::new());
+        for (at, (_, socket)) in sockets.iter().enumerate() {
+            away.push_str(&format!(" {}<&{}", at + 8, socket.as_raw_fd()));
+            there.push_str(&format!(" {}<&{}", at + 3, at + 8));
+        }
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        // dash knows descriptors of one digit only.
+        let child = Command::new("bash")
             .arg("-c")
-            .arg(format!("LISTEN_PID=$$ exec {program} serve 3<&{number}"))
+            .arg(format!("exec{away} && LISTEN_PID=$$ exec {program} serve{there}"))
             .current_dir(&self.folder)
             .env_clear()
-            .envs([("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "none"), ("LISTEN_FDS", "1")])
+            .envs([("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "none")])
+            .env("LISTEN_FDS", sockets.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
             .env("NOTIFY_SOCKET", self.folder.join("notify"))
             .env("WATCHDOG_USEC", "400000")
             .stderr(fs::File::create(self.folder.join("log")).unwrap())
@@ -83,6 +97,10 @@ impl Supervisor {
         }
         panic!("{text} was not said");
     }
+}
+
+fn to_be_handed_over(socket: &impl AsFd) {
+    fcntl_setfd(socket.as_fd(), FdFlags::empty()).unwrap();
 }
 
 impl Drop for Supervisor {
@@ -180,4 +198,56 @@ fn nobody_is_refused_while_the_service_restarts() {
     let answers: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
     let failed: Vec<_> = answers.iter().filter(|answer| !matches!(answer, Ok(200))).collect();
     assert!(answers.len() > 20 && failed.is_empty(), "{} of {}: {failed:?}", failed.len(), answers.len());
+}
+
+/// What the admin listener or the public one says to a GET.
+fn get(mut socket: impl Read + Write, path: &str) -> String {
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn a_socket_named_admin_is_the_admin_listeners() {
+    let supervisor = Supervisor::new("admin");
+    let path = supervisor.folder.join("admin.sock");
+    let admin = UnixListener::bind(&path).unwrap();
+    to_be_handed_over(&admin);
+    let mut service = supervisor.start_with(&[("admin", &admin), ("tollgate.socket", &supervisor.public)]);
+    let ready = supervisor.hears("READY=1");
+    assert!(
+        ready.contains(&format!("serving on {}", supervisor.address())) && !ready.contains("admin.sock"),
+        "{ready}"
+    );
+    assert_eq!(get(UnixStream::connect(&path).unwrap(), "/status.json"), "200");
+    assert_eq!(get(UnixStream::connect(&path).unwrap(), "/v1/models"), "404");
+    assert_eq!(get(TcpStream::connect(supervisor.address()).unwrap(), "/status.json"), "404");
+    assert_eq!(ask(supervisor.address()).unwrap(), 200);
+    service.signal("TERM");
+    assert!(service.0.wait().unwrap().success());
+    assert!(path.exists(), "the socket belongs to the supervisor");
+}
+
+#[test]
+fn a_socket_named_admin_that_others_may_reach_needs_a_token() {
+    let supervisor = Supervisor::new("open-admin");
+    let open = TcpListener::bind("0.0.0.0:0").unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = UnixStream::pair().unwrap().0;
+    to_be_handed_over(&open);
+    to_be_handed_over(&closed);
+    to_be_handed_over(&connected);
+    let address = open.local_addr().unwrap().to_string();
+    for (sockets, expected) in [
+        (&[("admin", &open as &dyn AsRawFd)][..], [&*address, "admin.token"]),
+        (&[("admin", &closed), ("admin", &closed)], ["socket 1", "already"]),
+        (&[("p", &supervisor.news)], ["socket 0", "ListenStream="]),
+        (&[("p", &connected)], ["socket 0", "Accept=no"]),
+    ] {
+        let mut service = supervisor.start_with(sockets);
+        assert_eq!(service.0.wait().unwrap().code(), Some(2));
+        let log = fs::read_to_string(supervisor.folder.join("log")).unwrap();
+        assert!(expected.iter().all(|part| log.contains(part)), "{log}");
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::oneshot, task::LocalSet};
 use tollgate::{
     Tollgate,
-    config::{Config, Environment},
+    config::{Config, Environment, Listen},
 };
 
 /// The client key.
@@ -53,7 +53,11 @@ impl Gateway {
             LocalSet::new().block_on(&runtime, async {
                 match Tollgate::start(&config, |_, _| ()) {
                     Ok(tollgate) => {
-                        started.send(Ok((tollgate.address().unwrap(), tollgate.admin_address))).unwrap();
+                        let admin = match tollgate.admin_place {
+                            Some(Listen::Tcp(address)) => Some(address),
+                            _ => None,
+                        };
+                        started.send(Ok((tollgate.address().unwrap(), admin))).unwrap();
                         // A sender that is dropped stops it as well.
                         let _dropped = stopped.await.is_err();
                         tollgate.shutdown(pending()).await;
