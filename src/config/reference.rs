@@ -68,12 +68,7 @@ impl Resolver<'_> {
                 secret_file::check(&path)?;
                 (content, false)
             }
-            Reference::Credential(CredentialReference { credential }) => {
-                let folder = self.environment.get("CREDENTIALS_DIRECTORY").ok_or(
-                    "no systemd credentials: $CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it)",
-                )?;
-                (self.read(&Path::new(folder).join(credential))?, false)
-            }
+            Reference::Credential(CredentialReference { credential }) => (self.credential(credential)?, false),
         };
         let value = value.trim_end_matches(['\r', '\n']);
         if value.is_empty() {
@@ -83,6 +78,35 @@ impl Resolver<'_> {
             return Err("the secret has characters that no header can carry (control or non-ASCII)".to_owned());
         }
         Ok(Resolved { secret: Secret::new(value), is_literal })
+    }
+
+    /// A credential that systemd has handed over; its folder is nobody else's, so whose a file in it is
+    /// does not matter.
+    fn credential(&self, name: &str) -> Result<String, String> {
+        // As systemd has it (credential_name_valid): what could lead out of the folder is no name.
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            return Err(format!(
+                "{name:?} is no name of a credential: expected that of LoadCredential=NAME:FILE in the unit, without a \
+                 folder; {{ file = \"…\" }} names a file by its path"
+            ));
+        }
+        let advice = match name.strip_prefix("keys_") {
+            // As tollgate.service hands over a folder.
+            Some(file) => format!("put the secret into /etc/tollgate/secrets/{file} and restart tollgate.service"),
+            None => format!(
+                "put LoadCredential={name}:/path/to/the/secret into [Service] of the unit (systemctl edit), and \
+                 restart it"
+            ),
+        };
+        let folder = self.environment.get("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+            format!("there are no credentials of systemd, for $CREDENTIALS_DIRECTORY is not set: {advice}")
+        })?;
+        let path = Path::new(folder).join(name);
+        let content = self.read(&path);
+        if content.is_err() && !path.exists() {
+            return Err(format!("there is no credential {name:?} in {folder}: {advice}"));
+        }
+        content
     }
 
     fn read(&self, path: &Path) -> Result<String, String> {
@@ -130,5 +154,41 @@ impl Resolver<'_> {
                 "the environment variable {name} is not set: export it, or put it into the unit's EnvironmentFile"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_credential_is_found_in_its_folder_and_nowhere_else() {
+        let above = std::env::temp_dir().join(format!("tollgate-credentials-{}", std::process::id()));
+        let folder = above.join("in");
+        fs::create_dir_all(folder.join("sub")).unwrap();
+        for (path, text) in [("in/x", "inside\n"), ("in/sub/x", "deeper"), ("x", "canary")] {
+            fs::write(above.join(path), text).unwrap();
+        }
+        let environment = Environment::of([("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())]);
+        let resolver = Resolver { environment: &environment, folder: Path::new("."), files: RefCell::default() };
+        let resolve = |name: &str| {
+            let reference = Reference::Credential(CredentialReference { credential: name.to_owned() });
+            resolver.resolve(&reference).map(|resolved| resolved.secret.expose().to_owned())
+        };
+        assert_eq!(resolve("x"), Ok("inside".to_owned()));
+        let outside = above.join("x").to_str().unwrap().to_owned();
+        for name in ["../x", &outside, "sub/x", "x/", "", ".", "..", "x\0"] {
+            let why = resolve(name).unwrap_err();
+            assert!(why.contains("is no name of a credential") && why.contains("LoadCredential=NAME:FILE"), "{why}");
+        }
+        let why = resolve("team-a").unwrap_err();
+        assert!(why.contains(&format!("no credential \"team-a\" in {}", folder.display())), "{why}");
+        assert!(why.contains("LoadCredential=team-a:"), "{why}");
+        // The name that the unit in packaging/systemd gives to a file.
+        let why = resolve("keys_team-a").unwrap_err();
+        assert!(why.contains("/etc/tollgate/secrets/team-a"), "{why}");
+        fs::remove_dir_all(above).unwrap();
     }
 }
