@@ -11,7 +11,7 @@ mod support {
     pub(crate) mod tls;
 }
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
 
 use rustls::ServerConfig;
 use support::{
@@ -175,5 +175,8 @@ fn certificate_files_are_checked_at_the_start() {
     let mismatch = start((certificate.clone(), other_key.clone()));
     let expected = format!("{}: is not the key of the certificate in {}", shown(&other_key), shown(&certificate));
     assert!(mismatch.contains(&expected), "{mismatch}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let open = start((certificate, key.clone()));
+    assert!(open.contains("0644") && open.contains(&format!("chmod 600 {}", shown(&key))), "{open}");
     std::fs::remove_dir_all(folder).unwrap();
 }

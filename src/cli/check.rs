@@ -39,6 +39,10 @@ pub(super) fn run(args: &CheckArgs, environment: &Environment, out: &mut dyn Wri
         let _unwritable = writeln!(err, "{why}").is_err();
         return USAGE;
     }
+    if let Err(why) = crate::export::Exporter::new(crate::telemetry::Registry::new(), &loaded.config.telemetry) {
+        let _unwritable = writeln!(err, "{why}").is_err();
+        return USAGE;
+    }
     if describe(&loaded, out).is_err() {
         return FAILED;
     }

@@ -23,7 +23,7 @@ use super::{
     retry,
 };
 use crate::{
-    config::{Destination, OtlpEndpoint, Protocol},
+    config::{Destination, OtlpEndpoint, Protocol, secret_file},
     http_client::{self as client, ConnectLimits, Error, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
     message::Response,
 };
@@ -80,6 +80,9 @@ impl Receiver {
         if endpoint.tls && tls != TlsFiles::default() {
             // The pool reads the files on first use; a wrong one is better known at start.
             tls.check()?;
+            if let Some((_, key)) = &tls.identity {
+                secret_file::check(key)?;
+            }
         }
         let headers = headers(&settings.headers, settings.protocol, &origin, settings.gzip)?;
         let mut head = RequestHead::post(&uri, &origin);

@@ -1,6 +1,7 @@
 //! Certificates made for a test: an authority, what it signs, and servers that ask for one.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -71,6 +72,8 @@ impl Authority {
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.join(format!("{}-{name}", self.name));
         std::fs::write(&path, text).unwrap();
+        // A key that others may read is refused.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path
     }
 }
