@@ -217,3 +217,29 @@ fn rapid_resets_end_the_connection_before_much_has_been_asked_of_the_provider() 
     eventually("nothing is under way", || gateway.metric("http.server.active_requests", &[]) == 0.0);
     assert_eq!(send(gateway.address, b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").status, 200);
 }
+
+#[test]
+fn requests_that_were_taken_back_leave_fewer_that_may_be_under_way() {
+    let provider = silent();
+    let gateway = gateway(&provider, "", "");
+    let mut client = Client::connect(gateway.address, &[]);
+    for number in 0..49 {
+        let stream = 2 * number + 1;
+        client.chat(stream, CHAT);
+        eventually("it is asked of the provider", || provider.received().len() == number as usize + 1);
+        client.write(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+    }
+    for number in 49..113 {
+        client.chat(2 * number + 1, CHAT);
+    }
+    eventually("there are as many as may be", || provider.received().len() == 64);
+    // The answer says that all before it has been looked at.
+    client.write(&frame(PING, 0, 0, b"12345678"));
+    client.next(PING).unwrap();
+    assert_eq!(provider.received().len(), 64);
+    // One more that is taken back is one too many.
+    client.write(&frame(RST_STREAM, 0, 2 * 49 + 1, &8_u32.to_be_bytes()));
+    assert_eq!(farewell(&mut client), Some(ENHANCE_YOUR_CALM));
+    assert_eq!(provider.received().len(), 64);
+    eventually("nothing is under way", || gateway.metric("http.server.active_requests", &[]) == 0.0);
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::http1::connect_from;
 use crate::process::KEY;
 use crate::row::{Outcome, PLAIN, Row, Setup, Stage, ensure, mib};
+use crate::wall::End;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -163,36 +164,71 @@ fn is_spoken(stage: &Stage<'_>) -> Result<(), String> {
 
 fn rapid_reset(stage: &mut Stage<'_>) -> Outcome {
     is_spoken(stage)?;
-    let fields = request_fields(2);
-    let mut connection = Connection::open(stage, 2, &[])?;
+    // Nothing is answered, so whatever gets there stays there until it is taken back.
+    stage.first.plan(|_, socket| socket.read(&mut [0]).map(|_| End::Close));
     let began = Instant::now();
+    let mut connection = Connection::open(stage, 2, &[])?;
     let mut sent = 0;
-    for number in 0..10_000u32 {
-        let stream = 2 * number + 1;
-        let frames = [
-            frame(HEADERS, END_HEADERS, stream, &fields),
-            frame(DATA, END_STREAM, stream, b"{}"),
-            frame(RST_STREAM, 0, stream, &8u32.to_be_bytes()),
-        ];
-        if connection.send(&frames.concat()).is_err() {
+    for number in 0..10_000 {
+        if connection.send(&[chat(2 * number + 1), reset(2 * number + 1)].concat()).is_err() {
             break;
         }
         sent += 1;
     }
     let end = connection.end(Duration::from_secs(1).saturating_sub(began.elapsed()).max(Duration::from_millis(50)))?;
     let took = began.elapsed();
+    let at_once = stage.first.seen().len();
+    // Slowly, so that each is asked of the provider before it is taken back, and then as many as may be open.
+    let mut connection = Connection::open(stage, 3, &[])?;
+    for number in 0..49 {
+        send(&mut connection, &chat(2 * number + 1))?;
+        await_calls(stage, at_once + number as usize + 1)?;
+        send(&mut connection, &reset(2 * number + 1))?;
+    }
+    for number in 49..113 {
+        send(&mut connection, &chat(2 * number + 1))?;
+    }
+    await_calls(stage, at_once + 64)?;
+    std::thread::sleep(Duration::from_millis(200));
+    send(&mut connection, &reset(2 * 49 + 1))?;
+    let slow_end = connection.end(Duration::from_secs(1))?;
     std::thread::sleep(Duration::from_millis(500));
     let cpu = stage.gateway.cpu();
     std::thread::sleep(Duration::from_secs(1));
     let cpu = stage.gateway.cpu() - cpu;
-    let upstream = stage.first.seen().len();
+    let slowly = stage.first.seen().len() - at_once;
     let seen = format!(
-        "{end} in {took:.1?} after {sent} streams sent; {upstream} upstream; {:.0} % of CPU after",
+        "{end} in {took:.1?} after {sent} streams sent, {at_once} upstream; one by one {slow_end}, {slowly} upstream; \
+         {:.0} % of CPU after",
         cpu * 100.0
     );
-    ensure(upstream <= 64, || seen.clone())?;
+    ensure(at_once <= 64 && slowly == 64, || seen.clone())?;
     ensure(cpu < 0.2 || !stage.limits.is_strict, || seen.clone())?;
     Ok(seen)
+}
+
+/// A stream that asks `first`.
+fn chat(stream: u32) -> Vec<u8> {
+    let body = crate::http1::chat_body("first", false, "ab12");
+    [frame(HEADERS, END_HEADERS, stream, &request_fields(body.len())), frame(DATA, END_STREAM, stream, body.as_bytes())]
+        .concat()
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())
+}
+
+fn send(connection: &mut Connection, bytes: &[u8]) -> Result<(), String> {
+    connection.send(bytes).map_err(|error| error.to_string())
+}
+
+fn await_calls(stage: &Stage<'_>, count: usize) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(5);
+    while stage.first.seen().len() < count {
+        ensure(Instant::now() < end, || format!("{} of {count} calls upstream", stage.first.seen().len()))?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn bomb(stage: &mut Stage<'_>) -> Outcome {

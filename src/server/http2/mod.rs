@@ -83,7 +83,7 @@ struct Served<S> {
     worker: Rc<Worker>,
     client: Rc<Client>,
     streams: JoinSet<Ended>,
-    resets: Resets,
+    resets: Rc<Resets>,
     pings: Pings,
     timer: Watchdog,
     idle_by: Instant,
@@ -100,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
         Self {
             pings: Pings::new(connection.ping_pong(), &settings.http2, now),
             streams: JoinSet::new(),
-            resets: Resets::new(now),
+            resets: Rc::new(Resets::new(settings.http2.max_streams, now)),
             timer: Watchdog::default(),
             idle_by: now + settings.http2.idle_timeout,
             old_at: now + spread(settings.max_connection_age),
@@ -135,14 +135,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.client.activity.is_busy();
-                    self.resets.begun(Instant::now());
                     self.requests_left = self.requests_left.saturating_sub(1);
                     if self.requests_left == 0 {
                         self.go();
                     }
                     let asked = Asked::of(request, &self.client.settings);
-                    let serving = stream::serve(asked, respond, Rc::clone(&self.worker), Rc::clone(&self.client));
-                    self.streams.spawn_local(serving);
+                    let context = (Rc::clone(&self.worker), Rc::clone(&self.client), Rc::clone(&self.resets));
+                    self.streams.spawn_local(stream::serve(asked, respond, context));
                     // It is to be heard of when it ends.
                     while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(cx) {
                         self.ended(ended.unwrap_or(Ended::Served));
@@ -180,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let now = Instant::now();
+            self.resets.renew(now);
             if self.pings.poll(cx, now).is_ready() {
                 return self.over(ConnectionTimeout::Idle);
             }
@@ -204,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                 None if is_idle => self.idle_by.min(self.old_at),
                 None => self.old_at,
             };
-            let next = of_streams.min(self.pings.next);
+            let next = self.resets.awaited_at().unwrap_or(of_streams).min(of_streams).min(self.pings.next);
             if self.timer.poll(cx, next.into_std()).is_pending() {
                 return Poll::Pending;
             }

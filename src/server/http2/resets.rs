@@ -1,44 +1,87 @@
-//! How often a client takes requests back as soon as it has made them, which costs it nothing.
+//! How often a client takes requests back as soon as it has made them, which costs it nothing, and what it may
+//! have under way for that.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 /// What is counted together.
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// Fewer than these say nothing: half of a hundred requests, acted on as soon as they are certain, so that no
 /// hundred requests go to a provider first.
-const TAKEN_BACK_MIN: u32 = 50;
+const TAKEN_BACK_MIN: usize = 50;
+
+/// As many turns as there may be streams, and no fewer than leave some for requests that are not taken back.
+const TURNS_MIN: usize = 64;
 
 /// Until when it counts as at once.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// The requests of a window.
+/// The requests of a window, and whose turn it is. A request that is taken back leaves its work behind it: its turn
+/// is spent for the rest of the window, so that requests under way and those that were taken back are no more
+/// than this together.
 #[derive(Debug)]
 pub(super) struct Resets {
-    since: Instant,
-    begun: u32,
-    taken_back: u32,
+    since: Cell<Instant>,
+    free: Semaphore,
+    begun: Cell<usize>,
+    taken_back: Cell<usize>,
+    spent: Cell<usize>,
 }
 
 impl Resets {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, begun: 0, taken_back: 0 }
-    }
-
-    /// A request has come.
-    pub(super) fn begun(&mut self, now: Instant) {
-        if now.duration_since(self.since) > WINDOW {
-            *self = Self::new(now);
+    pub(super) fn new(max_streams: u32, now: Instant) -> Self {
+        Self {
+            since: Cell::new(now),
+            free: Semaphore::new(TURNS_MIN.max(max_streams as usize)),
+            begun: Cell::new(0),
+            taken_back: Cell::new(0),
+            spent: Cell::new(0),
         }
-        self.begun += 1;
     }
 
-    /// One was taken back at once; says whether it is too often: half of all, and half of a hundred.
-    pub(super) fn taken_back(&mut self) -> bool {
-        self.taken_back += 1;
-        self.taken_back >= TAKEN_BACK_MIN && self.taken_back >= self.begun.div_ceil(2)
+    /// Begins a new window when it is time.
+    pub(super) fn renew(&self, now: Instant) {
+        if now.duration_since(self.since.get()) >= WINDOW {
+            self.since.set(now);
+            self.begun.set(0);
+            self.taken_back.set(0);
+            self.free.add_permits(self.spent.take());
+        }
+    }
+
+    /// When somebody may have waited for a new window.
+    pub(super) fn awaited_at(&self) -> Option<Instant> {
+        (self.spent.get() > 0).then(|| self.since.get() + WINDOW)
+    }
+
+    /// Waits for a request's turn, which is at once unless many were spent.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.free.acquire().await.ok();
+        self.begun.set(self.begun.get() + 1);
+        turn
+    }
+
+    /// Not all of them: who takes back less than half of its requests has the others served.
+    pub(super) fn spend(&self, turn: Option<SemaphorePermit<'_>>) {
+        if let Some(turn) = turn
+            && self.spent.get() + 1 < TAKEN_BACK_MIN
+        {
+            turn.forget();
+            self.spent.set(self.spent.get() + 1);
+        }
+    }
+
+    /// One was taken back at once; says whether it is too often: half of all that had their turn, and half of a
+    /// hundred.
+    pub(super) fn taken_back(&self) -> bool {
+        let taken_back = self.taken_back.get() + 1;
+        self.taken_back.set(taken_back);
+        taken_back >= TAKEN_BACK_MIN && taken_back >= self.begun.get().div_ceil(2)
     }
 }
 
@@ -48,13 +91,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn half_of_a_hundred_is_too_often_and_a_new_window_begins_anew() {
-        let mut resets = Resets::new(Instant::now());
-        (0..50).for_each(|_| resets.begun(Instant::now()));
+        let resets = Resets::new(64, Instant::now());
+        for _ in 0..50 {
+            resets.turn().await;
+        }
         assert!((0..49).all(|_| !resets.taken_back()), "too few to say");
         assert!(resets.taken_back());
-        tokio::time::advance(WINDOW + AT_ONCE).await;
-        (0..200).for_each(|_| resets.begun(Instant::now()));
+        tokio::time::advance(WINDOW).await;
+        resets.renew(Instant::now());
+        for _ in 0..200 {
+            resets.turn().await;
+        }
         assert!((0..99).all(|_| !resets.taken_back()), "under a half");
         assert!(resets.taken_back());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_that_are_spent_are_there_again_in_the_next_window_and_some_always_are() {
+        let resets = Resets::new(2, Instant::now());
+        assert_eq!(resets.awaited_at(), None);
+        for _ in 0..2 * TURNS_MIN {
+            resets.spend(resets.turn().await);
+        }
+        let mut taken = Vec::new();
+        for _ in 0..TURNS_MIN - 49 {
+            taken.push(resets.turn().await);
+        }
+        assert!(tokio::time::timeout(WINDOW, resets.turn()).await.is_err());
+        assert_eq!(resets.awaited_at(), Some(Instant::now()));
+        resets.renew(Instant::now());
+        assert_eq!(resets.awaited_at(), None);
+        for _ in 0..49 {
+            taken.push(resets.turn().await);
+        }
+        assert!(tokio::time::timeout(WINDOW, resets.turn()).await.is_err());
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     body::{RequestBody, linger},
-    resets::AT_ONCE,
+    resets::{AT_ONCE, Resets},
 };
 use crate::{
     api::error::{Error, ErrorKind},
@@ -60,18 +60,28 @@ impl Asked {
     }
 }
 
-/// Serves one request.
+/// Serves one request when it is its turn.
 pub(super) async fn serve(
     asked: Asked,
     mut respond: SendResponse<Bytes>,
-    worker: Rc<Worker>,
-    client: Rc<Client>,
+    (worker, client, resets): (Rc<Worker>, Rc<Client>, Rc<Resets>),
 ) -> Ended {
-    let started = Instant::now();
+    let mut waiting = pin!(resets.turn());
     // What has come with it may take it back already: the connection has looked at all of that by now.
-    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
-        return Ended::TakenBack;
+    let turn = poll_fn(|cx| match respond.poll_reset(cx) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => waiting.as_mut().poll(cx).map(Some),
+    });
+    let Some(turn) = turn.await else { return Ended::TakenBack };
+    let ended = answer(asked, respond, worker, client).await;
+    if ended == Ended::TakenBack {
+        resets.spend(turn);
     }
+    ended
+}
+
+async fn answer(asked: Asked, mut respond: SendResponse<Bytes>, worker: Rc<Worker>, client: Rc<Client>) -> Ended {
+    let started = Instant::now();
     let Asked { head, is_head, body } = asked;
     let rest = Rc::new(RefCell::new(body));
     let response = match head {
