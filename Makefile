@@ -56,7 +56,7 @@ bench-telemetry: ## Measure recording and exporting beside the OpenTelemetry SDK
 chaos: ## Load the gateway while its receiver misbehaves, beside one that does not (two minutes; SECONDS= to choose).
 	cargo bench --locked --bench chaos
 
-faults: ## Put the gateway through 42 faults and print the scoreboard (15 minutes; ROWS=, FAST=1, TOLLGATE= to choose).
+faults: ## Put the gateway through 43 faults and print the scoreboard (15 minutes; ROWS=, FAST=1, TOLLGATE= to choose).
 	cargo bench --locked --bench faults
 
 soak: ## Load the gateway with everything at once and look for what grows (MINUTES=30 to choose).

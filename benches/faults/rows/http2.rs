@@ -12,10 +12,12 @@ use crate::wall::End;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -29,6 +31,7 @@ pub(super) fn rows() -> Vec<Row> {
         row(26, true, "HTTP/2 bomb, 50 connections", bomb),
         row(27, false, "CONTINUATION without end", continuation_flood),
         row(28, false, "idle HTTP/2 connections that answer PINGs", idle),
+        row(45, false, "HTTP/2 floods of frames that ask for nothing", floods),
     ]
 }
 
@@ -289,6 +292,50 @@ fn continuation_flood(stage: &mut Stage<'_>) -> Outcome {
     ensure(cpu <= 1.0, || seen.clone())?;
     ensure(stage.first.seen().is_empty(), || "it got upstream".to_owned())?;
     Ok(seen)
+}
+
+/// Each kind on a connection of its own, as fast as they are taken.
+fn floods(stage: &mut Stage<'_>) -> Outcome {
+    is_spoken(stage)?;
+    let open = frame(HEADERS, END_HEADERS, 1, &request_fields(100));
+    let block = frame(HEADERS, 0, 1, &request_fields(100));
+    let window = 1_u32.to_be_bytes();
+    let over = [&open[..], &reset(1)].concat();
+    let kinds: [(&str, &[u8], Vec<u8>); 11] = [
+        ("PING", &[], frame(PING, 0, 0, b"12345678")),
+        ("PING acknowledged", &[], frame(PING, ACK, 0, b"12345678")),
+        ("SETTINGS", &[], frame(SETTINGS, 0, 0, &[])),
+        ("PRIORITY", &[], frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 16])),
+        ("WINDOW_UPDATE", &[], frame(WINDOW_UPDATE, 0, 0, &window)),
+        ("unknown", &[], frame(0xee, 0, 0, &[])),
+        ("empty DATA", &open, frame(DATA, 0, 1, &[])),
+        ("empty HEADERS", &[], frame(HEADERS, END_HEADERS, 1, &[])),
+        ("empty CONTINUATION", &block, frame(CONTINUATION, 0, 1, &[])),
+        ("RST_STREAM of one that is over", &over, reset(1)),
+        ("DATA of one that is over", &over, frame(DATA, 0, 1, b" ")),
+    ];
+    let mut all = Vec::new();
+    for (kind, before, one) in kinds {
+        let mut connection = Connection::open(stage, 2, &[])?;
+        send(&mut connection, before)?;
+        let cpu = stage.gateway.cpu();
+        let mut sent = 0;
+        // In pieces that a socket takes as a whole; what comes back is not read meanwhile.
+        let (piece, began) = (one.repeat(100), Instant::now());
+        while sent < 1_000_000 && began.elapsed() < Duration::from_secs(2) && connection.send(&piece).is_ok() {
+            sent += 100;
+        }
+        let end = connection.end(Duration::from_secs(2)).map_err(|error| format!("{kind}: {error} after {sent}"))?;
+        let cpu = stage.gateway.cpu() - cpu;
+        let seen = format!("{kind}: {end} after {sent}, {:.0} ms of CPU", cpu * 1e3);
+        ensure(sent < 1_000_000 && (cpu < 0.1 || !stage.limits.is_strict), || seen.clone())?;
+        ensure(end == "the end" || end == "GOAWAY 11" || end == "GOAWAY 1", || seen.clone())?;
+        all.push(seen);
+    }
+    let growth = stage.growth();
+    ensure(growth <= 4 << 20, || format!("memory grew by {}", mib(growth)))?;
+    ensure(stage.first.seen().is_empty(), || "it got upstream".to_owned())?;
+    Ok(format!("{}; memory grew by {}", all.join(", "), mib(growth)))
 }
 
 fn idle(stage: &mut Stage<'_>) -> Outcome {

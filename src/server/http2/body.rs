@@ -14,6 +14,7 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
+use super::frames::Frames;
 use crate::{proxy, server::connection::Client};
 
 /// What is read of a body that nobody wants, from clients that have not shown a key.
@@ -27,6 +28,7 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 pub(super) struct RequestBody {
     stream: Rc<RefCell<RecvStream>>,
     client: Rc<Client>,
+    frames: Rc<Frames>,
     /// What came and had no room.
     held: Bytes,
     /// What is left of the length that was announced.
@@ -68,8 +70,13 @@ pub(super) async fn linger(stream: &RefCell<RecvStream>, client: &Client) {
 }
 
 impl RequestBody {
-    pub(super) fn new(stream: Rc<RefCell<RecvStream>>, announced: Option<u64>, client: Rc<Client>) -> Self {
-        Self { stream, client, held: Bytes::new(), left: announced }
+    pub(super) fn new(
+        stream: Rc<RefCell<RecvStream>>,
+        announced: Option<u64>,
+        client: Rc<Client>,
+        frames: Rc<Frames>,
+    ) -> Self {
+        Self { stream, client, frames, held: Bytes::new(), left: announced }
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
@@ -80,6 +87,7 @@ impl RequestBody {
             Some(Ok(data)) => data,
             end => return Poll::Ready(end),
         };
+        self.frames.give_back();
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
         Poll::Ready(Some(Ok(data)))
     }

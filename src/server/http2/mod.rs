@@ -1,10 +1,11 @@
 //! HTTP/2 towards clients (RFC 9113), on the frames of the h2 crate.
 //!
 //! A connection is one task, and each of its streams another beside it. Owns what a connection may cost:
-//! how long it may be idle, how old it may be, whether it answers, and how often it takes requests back.
-//! `stream` serves one request, `body` reads what comes with it.
+//! how long it may be idle, how old it may be, whether it answers, how often it takes requests back (`resets`), and
+//! what it says without asking for anything (`frames`). `stream` serves one request, `body` reads what comes with it.
 
 mod body;
+mod frames;
 mod resets;
 mod stream;
 
@@ -29,6 +30,7 @@ use tokio::{
 };
 
 use self::{
+    frames::{Counted, Frames},
     resets::Resets,
     stream::{Asked, Ended},
 };
@@ -55,9 +57,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     client: Client,
 ) {
     let settings = &client.settings;
-    let handshake = builder(&settings.http2).handshake::<S, Bytes>(socket);
+    let frames = Rc::new(Frames::new(Instant::now()));
+    let handshake = builder(&settings.http2).handshake::<_, Bytes>(Counted::new(socket, Rc::clone(&frames)));
     match tokio::time::timeout(settings.head_timeout, handshake).await {
-        Ok(Ok(connection)) => Served::new(connection, worker, client).run(phase).await,
+        Ok(Ok(connection)) => Served::new(connection, frames, worker, client).run(phase).await,
         Ok(Err(error)) => tracing::debug!(%error, "a connection did not become one of HTTP/2"),
         Err(_) => worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::Head, 1),
     }
@@ -79,7 +82,8 @@ fn builder(settings: &config::Http2) -> Builder {
 
 /// A connection and the streams that it has open.
 struct Served<S> {
-    connection: Connection<S, Bytes>,
+    connection: Connection<Counted<S>, Bytes>,
+    frames: Rc<Frames>,
     worker: Rc<Worker>,
     client: Rc<Client>,
     streams: JoinSet<Ended>,
@@ -91,10 +95,16 @@ struct Served<S> {
     requests_left: u32,
     /// It was told to go, and is gone by then if nothing is under way.
     gone_by: Option<Instant>,
+    is_cut: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
-    fn new(mut connection: Connection<S, Bytes>, worker: Rc<Worker>, client: Client) -> Self {
+    fn new(
+        mut connection: Connection<Counted<S>, Bytes>,
+        frames: Rc<Frames>,
+        worker: Rc<Worker>,
+        client: Client,
+    ) -> Self {
         let settings = &client.settings;
         let now = Instant::now();
         Self {
@@ -106,7 +116,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
             old_at: now + spread(settings.max_connection_age),
             requests_left: settings.max_connection_requests,
             gone_by: None,
+            is_cut: false,
             connection,
+            frames,
             worker,
             client: Rc::new(client),
         }
@@ -140,8 +152,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                         self.go();
                     }
                     let asked = Asked::of(request, &self.client.settings);
-                    let context = (Rc::clone(&self.worker), Rc::clone(&self.client), Rc::clone(&self.resets));
-                    self.streams.spawn_local(stream::serve(asked, respond, context));
+                    self.frames.earn();
+                    let (worker, client) = (Rc::clone(&self.worker), Rc::clone(&self.client));
+                    let (resets, frames) = (Rc::clone(&self.resets), Rc::clone(&self.frames));
+                    self.streams.spawn_local(stream::serve(asked, respond, worker, client, resets, frames));
                     // It is to be heard of when it ends.
                     while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(cx) {
                         self.ended(ended.unwrap_or(Ended::Served));
@@ -152,6 +166,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending if self.frames.are_too_many() && !self.is_cut => {
+                    tracing::debug!("a client sends too many frames that ask for nothing");
+                    self.cut(Reason::ENHANCE_YOUR_CALM);
+                }
                 Poll::Pending => break,
             }
         }
@@ -226,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
 
     /// Ends everything at once, and says why.
     fn cut(&mut self, reason: Reason) {
+        self.is_cut = true;
         self.streams.abort_all();
         self.connection.abrupt_shutdown(reason);
         self.gone_by.get_or_insert_with(|| Instant::now() + GOING_MAX);

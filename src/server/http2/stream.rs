@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     body::{RequestBody, linger},
+    frames::Frames,
     resets::{AT_ONCE, Resets},
 };
 use crate::{
@@ -64,7 +65,10 @@ impl Asked {
 pub(super) async fn serve(
     asked: Asked,
     mut respond: SendResponse<Bytes>,
-    (worker, client, resets): (Rc<Worker>, Rc<Client>, Rc<Resets>),
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    resets: Rc<Resets>,
+    frames: Rc<Frames>,
 ) -> Ended {
     let mut waiting = pin!(resets.turn());
     // What has come with it may take it back already: the connection has looked at all of that by now.
@@ -73,14 +77,20 @@ pub(super) async fn serve(
         Poll::Pending => waiting.as_mut().poll(cx).map(Some),
     });
     let Some(turn) = turn.await else { return Ended::TakenBack };
-    let ended = answer(asked, respond, worker, client).await;
+    let ended = answer(asked, respond, worker, client, frames).await;
     if ended == Ended::TakenBack {
         resets.spend(turn);
     }
     ended
 }
 
-async fn answer(asked: Asked, mut respond: SendResponse<Bytes>, worker: Rc<Worker>, client: Rc<Client>) -> Ended {
+async fn answer(
+    asked: Asked,
+    mut respond: SendResponse<Bytes>,
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    frames: Rc<Frames>,
+) -> Ended {
     let started = Instant::now();
     let Asked { head, is_head, body } = asked;
     let rest = Rc::new(RefCell::new(body));
@@ -89,7 +99,7 @@ async fn answer(asked: Asked, mut respond: SendResponse<Bytes>, worker: Rc<Worke
         Ok(head) => {
             let announced = head.headers.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse().ok());
             let forwarded = forwarded(&client.settings, &head.headers);
-            let body = RequestBody::new(Rc::clone(&rest), announced, Rc::clone(&client));
+            let body = RequestBody::new(Rc::clone(&rest), announced, Rc::clone(&client), Rc::clone(&frames));
             let mut serving = pin!(proxy::serve(&worker, head, body));
             let answer = poll_fn(|cx| match serving.as_mut().poll(cx) {
                 Poll::Ready(response) => Poll::Ready(Some(response)),
@@ -110,7 +120,7 @@ async fn answer(asked: Asked, mut respond: SendResponse<Bytes>, worker: Rc<Worke
         linger(&rest, &client).await;
         return Ended::Served;
     }
-    let mut sending = Sending::new(stream, body, client.settings.http2.stall_timeout);
+    let mut sending = Sending::new(stream, body, client.settings.http2.stall_timeout, frames);
     match poll_fn(|cx| sending.poll(cx)).await {
         Sent::Whole => {
             linger(&rest, &client).await;
@@ -207,12 +217,13 @@ struct Sending {
     stall_timeout: Duration,
     stalled_by: Option<Instant>,
     timer: Watchdog,
+    frames: Rc<Frames>,
 }
 
 impl Sending {
-    fn new(stream: SendStream<Bytes>, body: Body, stall_timeout: Duration) -> Self {
+    fn new(stream: SendStream<Bytes>, body: Body, stall_timeout: Duration, frames: Rc<Frames>) -> Self {
         let (data, timer) = (Bytes::new(), Watchdog::default());
-        Self { stream, body, data, is_last: false, stall_timeout, stalled_by: None, timer }
+        Self { stream, body, data, is_last: false, stall_timeout, stalled_by: None, timer, frames }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
@@ -242,6 +253,7 @@ impl Sending {
             }
             let piece = self.data.split_to(room.min(self.data.len()));
             let is_end = self.is_last && self.data.is_empty();
+            self.frames.earn();
             if self.stream.send_data(piece, is_end).is_err() {
                 return Poll::Ready(Sent::Reset);
             }
