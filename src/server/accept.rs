@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, tim
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
-    time::MissedTickBehavior,
+    time::{MissedTickBehavior, error::Elapsed},
 };
 
 use super::{
@@ -24,7 +24,10 @@ use crate::{
     http_client::SWEEP_INTERVAL,
     message::Tcp,
     proxy::Worker,
-    telemetry::{dimensions::Rejection, instruments::ServerInstruments},
+    telemetry::{
+        dimensions::{ConnectionTimeout, Rejection},
+        instruments::ServerInstruments,
+    },
 };
 
 /// From one look at a preface that has come in part to the next.
@@ -134,31 +137,36 @@ async fn opened(
             Some((stream.into(), is_http2))
         }
         (Socket::Tcp(socket), None) if settings.h2c => {
-            let is_http2 = Box::pin(begins_http2(&socket, settings.head_timeout)).await;
-            Some((Socket::Tcp(socket), is_http2))
+            match Box::pin(begins_http2(&socket, settings.first_byte_timeout)).await {
+                Ok(is_http2) => Some((Socket::Tcp(socket), is_http2)),
+                Err(_) => {
+                    worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::FirstByte, 1);
+                    None
+                }
+            }
         }
         (socket, _) => Some((socket, false)),
     }
 }
 
-/// Whether the first bytes are the preface of HTTP/2. What comes of anything else, silence included, is
-/// for HTTP/1.1 to say.
-async fn begins_http2(socket: &Tcp, limit: Duration) -> bool {
+/// Whether the first bytes are the preface of HTTP/2; an error where they do not come in time, or stop where they could
+/// still be that. What comes of anything else is for HTTP/1.1 to say.
+async fn begins_http2(socket: &Tcp, limit: Duration) -> Result<bool, Elapsed> {
     let looking = async {
         let mut first = [0; http2::PREFACE.len()];
         loop {
-            let length = socket.peek(&mut first).await.ok()?;
-            if length == 0 || !http2::PREFACE.starts_with(first.get(..length)?) {
-                return None;
+            let Ok(length) = socket.peek(&mut first).await else { return false };
+            if length == 0 || !http2::PREFACE.starts_with(first.get(..length).unwrap_or_default()) {
+                return false;
             }
             if length == first.len() {
-                return Some(());
+                return true;
             }
             // What is not taken is there at once again.
             tokio::time::sleep(PEEK_PAUSE).await;
         }
     };
-    tokio::time::timeout(limit, looking).await.is_ok_and(|found| found.is_some())
+    tokio::time::timeout(limit, looking).await
 }
 
 /// A place for a new connection, if need be that of one that is idle.
@@ -192,5 +200,41 @@ fn report(ended: Result<(Id, ()), JoinError>, open: &mut Open) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection's task panicked; others go on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// What is made of these bytes, and how long it takes when no more come.
+    async fn looked_at(bytes: &[u8]) -> (Option<bool>, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        let since = Instant::now();
+        (begins_http2(&socket.into(), LIMIT).await.ok(), since.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_preface_that_is_not_whole_in_time_is_nothing() {
+        for bytes in [&b""[..], b"P", b"PRI * HTTP", &http2::PREFACE[..23]] {
+            let (found, took) = looked_at(bytes).await;
+            assert_eq!(found, None);
+            assert!(took >= LIMIT && took < 2 * LIMIT, "{took:?}");
+        }
+        assert_eq!(looked_at(http2::PREFACE).await.0, Some(true));
+        for bytes in [&b"GET"[..], b"POST", b"PRI * HTTP/1"] {
+            assert_eq!(looked_at(bytes).await.0, Some(false));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! HTTP/2 as a client may speak it, and as none should: raw frames against the limits.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     time::{Duration, Instant},
 };
 
@@ -93,6 +93,21 @@ fn what_cannot_be_met_is_refused_in_both_versions() {
         assert_eq!(body.contains("\"expectation_failed\""), status == 417, "{what}: {body}");
         let old = format!("GET /healthz HTTP/1.1\r\nHost: t\r\nExpect: {what}\r\n\r\n");
         assert_eq!(send(gateway.address, old.as_bytes()).status, status, "{what}");
+    }
+}
+
+#[test]
+fn a_preface_has_the_time_of_a_first_byte() {
+    let gateway = gateway(&silent(), "first_byte_timeout = \"300ms\"\nhead_timeout = \"20s\"", "");
+    for (before, bytes) in [(0.0, "PRI * HTTP/2.0\r\n\r\nSM"), (1.0, "")] {
+        let since = Instant::now();
+        let mut socket = connect(gateway.address);
+        socket.write_all(bytes.as_bytes()).unwrap();
+        let _reset = socket.read_to_end(&mut Vec::new()).is_err();
+        let took = since.elapsed();
+        assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
+        let counted = || gateway.metric("tollgate.connections.timeouts", &["tollgate.reason=first_byte"]);
+        eventually("it is counted", || counted() == before + 1.0);
     }
 }
 

@@ -59,10 +59,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let settings = &client.settings;
     let frames = Rc::new(Frames::new(Instant::now()));
     let handshake = builder(&settings.http2).handshake::<_, Bytes>(Counted::new(socket, Rc::clone(&frames)));
-    match tokio::time::timeout(settings.head_timeout, handshake).await {
+    match tokio::time::timeout(settings.first_byte_timeout, handshake).await {
         Ok(Ok(connection)) => Served::new(connection, frames, worker, client).run(phase).await,
         Ok(Err(error)) => tracing::debug!(%error, "a connection did not become one of HTTP/2"),
-        Err(_) => worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::Head, 1),
+        Err(_) => worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::FirstByte, 1),
     }
 }
 
