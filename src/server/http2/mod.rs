@@ -178,7 +178,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
 
     fn ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Served => {}
             Ended::TakenBack => {
                 if self.resets.taken_back() {
                     tracing::debug!("a client takes its requests back too often");
@@ -186,9 +185,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                 }
             }
             Ended::Unwelcome => self.cut(Reason::ENHANCE_YOUR_CALM),
+            // A client that takes nothing of anything is not worth its connection.
+            Ended::Stalled if self.streams.is_empty() => self.go(),
+            Ended::Stalled | Ended::Served => {}
         }
         if self.streams.is_empty() {
-            self.idle_by = Instant::now() + self.client.settings.http2.idle_timeout;
+            let now = Instant::now();
+            self.idle_by = now + self.client.settings.http2.idle_timeout;
+            if !self.is_cut {
+                // The end of the last answer may still be on its way.
+                self.gone_by = self.gone_by.map(|_| now + GOING_MAX);
+            }
             self.client.activity.is_idle();
         }
     }
@@ -198,40 +205,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
         loop {
             let now = Instant::now();
             self.resets.renew(now);
-            if self.pings.poll(cx, now).is_ready() {
-                return self.over(ConnectionTimeout::Idle);
-            }
             let is_idle = self.streams.is_empty();
-            match self.gone_by {
-                Some(by) if is_idle && now >= by => return Poll::Ready(()),
-                Some(_) => {}
-                None if is_idle && now >= self.idle_by => {
-                    self.worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::Idle, 1);
-                    self.go();
-                    continue;
+            if !self.is_cut && self.pings.poll(cx, now).is_ready() {
+                self.count(ConnectionTimeout::Idle);
+                self.cut(Reason::NO_ERROR);
+            } else if let Some(by) = self.gone_by {
+                if is_idle && now >= self.gone_at(by) {
+                    if self.is_cut {
+                        return Poll::Ready(());
+                    }
+                    self.cut(Reason::NO_ERROR);
+                } else {
+                    return self.poll_timer(cx, if is_idle { self.gone_at(by) } else { now + GOING_MAX });
                 }
-                None if now >= self.old_at => {
-                    self.go();
-                    continue;
-                }
-                None => {}
+            } else if is_idle && now >= self.idle_by {
+                self.count(ConnectionTimeout::Idle);
+                self.go();
+            } else if now >= self.old_at {
+                self.go();
+            } else {
+                return self.poll_timer(cx, if is_idle { self.idle_by.min(self.old_at) } else { self.old_at });
             }
-            let of_streams = match self.gone_by {
-                Some(by) if is_idle => by,
-                Some(_) => now + GOING_MAX,
-                None if is_idle => self.idle_by.min(self.old_at),
-                None => self.old_at,
-            };
-            let next = self.resets.awaited_at().unwrap_or(of_streams).min(of_streams).min(self.pings.next);
-            if self.timer.poll(cx, next.into_std()).is_pending() {
-                return Poll::Pending;
-            }
+            // What the client is told goes out when the connection is polled again.
+            cx.waker().wake_by_ref();
         }
     }
 
-    fn over(&self, timeout: ConnectionTimeout) -> Poll<()> {
+    /// Has the task woken at that time, or earlier for what else is due.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let mut next = self.resets.awaited_at().map_or(at, |awaited| awaited.min(at));
+        if !self.is_cut {
+            next = next.min(self.pings.next);
+        }
+        if self.timer.poll(cx, next.into_std()).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// When a connection that was to be gone by then has to: what was not sent of an answer may take longer.
+    fn gone_at(&self, by: Instant) -> Instant {
+        let is_sending = !self.is_cut && self.connection.has_streams();
+        if is_sending { by + self.client.settings.write_timeout } else { by }
+    }
+
+    fn count(&self, timeout: ConnectionTimeout) {
         self.worker.gateway.load().instruments.timeouts.add(timeout, 1);
-        Poll::Ready(())
     }
 
     /// Tells the client that no more streams are wanted; those that are open finish.
@@ -244,10 +263,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
 
     /// Ends everything at once, and says why.
     fn cut(&mut self, reason: Reason) {
-        self.is_cut = true;
-        self.streams.abort_all();
-        self.connection.abrupt_shutdown(reason);
-        self.gone_by.get_or_insert_with(|| Instant::now() + GOING_MAX);
+        if !self.is_cut {
+            self.is_cut = true;
+            self.streams.abort_all();
+            self.connection.abrupt_shutdown(reason);
+            self.gone_by = Some(Instant::now() + GOING_MAX);
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) enum Ended {
     TakenBack,
     /// The client tries keys.
     Unwelcome,
+    /// The client has taken nothing for too long.
+    Stalled,
 }
 
 /// A request as a stream's task needs it. Made as soon as the request is accepted: the header lines that it
@@ -135,7 +137,7 @@ async fn answer(
         Sent::Reset => taken_back(started),
         Sent::Stalled => {
             worker.gateway.load().instruments.timeouts.add(ConnectionTimeout::Write, 1);
-            Ended::Served
+            Ended::Stalled
         }
     }
 }
