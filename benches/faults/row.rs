@@ -101,7 +101,13 @@ impl Limits {
             ms(self.body),
             ms(self.write)
         );
-        (server, format!("[server.http2]\nidle_timeout = {}\nstall_timeout = \"1s\"\n", ms(self.http2_idle)))
+        (
+            server,
+            format!(
+                "[server.http2]\nidle_timeout = {}\nstall_timeout = \"1s\"\nping_interval = \"1s\"\nping_timeout = \"1s\"\n",
+                ms(self.http2_idle)
+            ),
+        )
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     http_client::SWEEP_INTERVAL,
     message::Tcp,
     proxy::Worker,
+    sys,
     telemetry::{
         dimensions::{ConnectionTimeout, Rejection},
         instruments::ServerInstruments,
@@ -59,7 +60,12 @@ pub(super) async fn accept(
                 let closed = if *pressure.borrow_and_update() == Pressure::None { 0 } else { open.evict_all() };
                 instruments.rejected.add(Rejection::Evicted, closed as u64);
             }
-            _ = sweeps.tick() => worker.pool.sweep(),
+            _ = sweeps.tick() => {
+                worker.pool.sweep();
+                if open.has_crowd_left() {
+                    sys::give_back_memory();
+                }
+            }
             accepted = accept_after(&mut listeners, pause), if *pressure.borrow() != Pressure::Closed => match accepted {
                 Ok((socket, address)) => {
                     pause = Duration::ZERO;
@@ -97,18 +103,21 @@ pub(super) async fn accept(
         }
     }
     drop(listeners);
+    last(connections, open, phase).await;
+    Ok(())
+}
+
+/// Waits for the connections that are open, as long as they may be.
+async fn last(mut connections: JoinSet<()>, mut open: Open, mut phase: watch::Receiver<Phase>) {
     let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
     loop {
         tokio::select! {
             ended = connections.join_next_with_id() => match ended {
                 Some(ended) => report(ended, &mut open),
-                None => break Ok(()),
+                None => return,
             },
             // Also when nobody is left who could say so.
-            _ = &mut closing => {
-                connections.shutdown().await;
-                break Ok(());
-            }
+            _ = &mut closing => return connections.shutdown().await,
         }
     }
 }

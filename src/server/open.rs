@@ -51,12 +51,36 @@ impl Activity {
     }
 }
 
+/// So many that have gone may have left memory behind that is worth giving back.
+const CROWD_MIN: usize = 16;
+
 /// A worker's connections.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     count: Rc<Cell<u64>>,
     handshakes: Rc<Cell<usize>>,
     connections: HashMap<Id, (Rc<Activity>, AbortHandle)>,
+    crowd: Crowd,
+}
+
+/// The most connections there were since the last crowd left.
+#[derive(Debug, Default)]
+struct Crowd(usize);
+
+impl Crowd {
+    fn is(&mut self, count: usize) {
+        self.0 = self.0.max(count);
+    }
+
+    /// Whether one has left since this was asked, with so many remaining: at least half of all, so that nobody who
+    /// comes and goes makes it so.
+    fn has_left(&mut self, remaining: usize) -> bool {
+        let has_left = self.0 - remaining.min(self.0) >= CROWD_MIN.max(self.0.div_ceil(2));
+        if has_left {
+            self.0 = remaining;
+        }
+        has_left
+    }
 }
 
 impl Open {
@@ -84,6 +108,12 @@ impl Open {
     /// Its task has begun.
     pub(super) fn add(&mut self, activity: Rc<Activity>, task: AbortHandle) {
         self.connections.insert(task.id(), (activity, task));
+        self.crowd.is(self.connections.len());
+    }
+
+    /// Whether a crowd has left since this was asked.
+    pub(super) fn has_crowd_left(&mut self) -> bool {
+        self.crowd.has_left(self.connections.len())
     }
 
     /// Its task has ended.
@@ -126,5 +156,27 @@ impl Open {
             activity.has_shaken_hands();
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_that_leaves_is_noticed_once() {
+        let mut crowd = Crowd::default();
+        crowd.is(100);
+        assert!(!crowd.has_left(51), "not yet half");
+        assert!(crowd.has_left(50));
+        assert!(!crowd.has_left(50), "said already");
+        crowd.is(51);
+        assert!(!crowd.has_left(35), "few of those that are left");
+        assert!(crowd.has_left(25));
+        crowd.is(CROWD_MIN - 1 + 25);
+        assert!(!crowd.has_left(25));
+        let mut few = Crowd::default();
+        few.is(CROWD_MIN - 1);
+        assert!(!few.has_left(0), "too few to matter");
     }
 }

