@@ -220,7 +220,7 @@ fn what_is_wrong_with_a_certificate_is_said_at_the_start() {
         (&KeyPair::generate().unwrap().serialize_pem(), 0o600, "is not the key of the certificate"),
         ("nothing", 0o600, "no PEM private key in it"),
         (&own, 0o644, "chmod 600"),
-        (&own, 0o640, "its mode is 0640"),
+        (&own, 0o660, "its mode is 0660"),
     ];
     for (number, (text, mode, why)) in cases.into_iter().enumerate() {
         write(&key, text);
