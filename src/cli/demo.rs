@@ -4,7 +4,12 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{FAILED, key, log, say, serve, supervisor::Supervisor};
+use super::{
+    FAILED, key,
+    log::{self, say},
+    serve,
+    supervisor::Supervisor,
+};
 use crate::{
     config::{Config, Environment, Listen},
     export::table::Table,
@@ -22,7 +27,6 @@ pub(super) struct DemoArgs {
 
 /// Serves the demo until a signal.
 pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Write) -> u8 {
-    log::start(&args.log);
     let Some(key) = key::fresh() else {
         let _unwritable = writeln!(err, "the operating system gives no random numbers").is_err();
         return FAILED;
@@ -34,6 +38,10 @@ pub(super) fn run(args: &DemoArgs, environment: &Environment, err: &mut dyn Writ
             return FAILED;
         }
     };
+    if let Err(error) = log::start(&args.log, &loaded.config.log, environment) {
+        let _unwritable = writeln!(err, "cannot start the log: {error}").is_err();
+        return FAILED;
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

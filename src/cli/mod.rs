@@ -79,11 +79,6 @@ pub fn main() -> ExitCode {
     };
     // A reader that is gone (`tollgate metrics | head`) is no failure.
     let _gone = out.flush().is_err();
+    log::flush();
     code.into()
-}
-
-/// Prints for the person at the terminal; one who closed it does not stop the gateway.
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
 }

@@ -8,7 +8,11 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::{FAILED, USAGE, log, say, supervisor::Supervisor};
+use super::{
+    FAILED, USAGE,
+    log::{self, say},
+    supervisor::Supervisor,
+};
 use crate::{
     Tollgate,
     config::{Config, Environment, Listen, Source},
@@ -38,7 +42,10 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment, err: &mut dyn Wri
             return USAGE;
         }
     };
-    log::start(&args.log);
+    if let Err(error) = log::start(&args.log, &loaded.config.log, environment) {
+        let _unwritable = writeln!(err, "cannot start the log: {error}").is_err();
+        return FAILED;
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

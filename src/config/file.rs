@@ -20,6 +20,18 @@ pub(super) struct File {
     pub(super) telemetry: Telemetry,
     pub(super) admin: Admin,
     pub(super) reload: Reload,
+    pub(super) log: Log,
+}
+
+/// `[log]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) level: Option<Spanned<String>>,
+    pub(super) format: Option<Spanned<String>>,
+    pub(super) access: Option<bool>,
+    pub(super) max_line_bytes: Option<Spanned<Size>>,
+    pub(super) max_lines_per_second: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,6 +8,7 @@ mod endpoint;
 mod environment;
 mod file;
 mod listen;
+mod log;
 mod otel_env;
 mod problem;
 mod reference;
@@ -31,6 +32,7 @@ use std::{
 pub use self::{
     environment::Environment,
     listen::Listen,
+    log::{Log, LogFormat, LogLevel},
     problem::ConfigError,
     secret::Secret,
     server::{ClientAuth, Http2, Network, Server, ServerTls, TlsVersion},
@@ -66,6 +68,7 @@ pub struct Config {
     pub telemetry: Telemetry,
     pub admin: Admin,
     pub reload: Reload,
+    pub log: Log,
 }
 
 /// `[reload]`: when the configuration is read again without being told to.
@@ -286,6 +289,7 @@ impl Config {
         let models = resolve.models(&file.models, &providers);
         let keys = resolve.keys(&file.keys, &models);
         let reload = resolve.reload(&file.reload);
+        let log = log::resolve(&file.log, &mut resolve);
         let mut env = OtelEnv::new(environment);
         let mut settings = Vec::new();
         let telemetry = telemetry::resolve(&file.telemetry, &mut env, &mut resolve, &mut settings);
@@ -305,7 +309,7 @@ impl Config {
         }
         warnings.append(&mut env.warnings);
         let source = Source { file: path.to_owned(), environment: environment.clone(), text: text.to_owned(), files };
-        let config = Self { server, providers, models, keys, telemetry, admin, reload };
+        let config = Self { server, providers, models, keys, telemetry, admin, reload, log };
         let files = source.files.clone();
         let loaded = problems.unless_any(Loaded { config, source, warnings, settings });
         loaded.map_err(|error| error.about(files))

@@ -1,4 +1,4 @@
-//! The process's own numbers, read from `/proc/self` before each snapshot.
+//! The process's own numbers, read from `/proc/self` and from what it lost before each snapshot.
 //!
 //! What cannot be read is left out: on a kernel without `/proc` these series never come to be.
 
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::telemetry::{
     Counter, Gauge, Registry, UpDownCounter, catalog as metric, clock::saturating_nanos, dimensions::CpuMode,
+    losses::Losses,
 };
 
 /// `/proc/self/stat` counts CPU time in USER_HZ, which Linux fixes at 100 for user space on every
@@ -23,6 +24,7 @@ pub(super) struct Process {
     threads: UpDownCounter,
     descriptors: UpDownCounter,
     uptime: Gauge,
+    losses: Losses,
 }
 
 impl Process {
@@ -35,11 +37,13 @@ impl Process {
             threads: registry.up_down_counter(&metric::PROCESS_THREAD_COUNT, &[]),
             descriptors: registry.up_down_counter(&metric::PROCESS_FD_COUNT, &[]),
             uptime: registry.gauge(&metric::PROCESS_UPTIME, &[]),
+            losses: Losses::bind(registry),
         }
     }
 
     /// Reads the kernel's numbers into the registry.
     pub(super) fn observe(&self) {
+        self.losses.observe();
         self.uptime.set((), clamp(saturating_nanos(self.started.elapsed())));
         if let Some((user, system)) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_time) {
             self.cpu.observe(CpuMode::User, saturating_nanos(user));
@@ -118,6 +122,6 @@ mod tests {
         assert!((1..10_000).contains(&value("process.thread.count")));
         assert!((3..10_000).contains(&value("process.unix.file_descriptor.count")));
         assert!(value("process.uptime") < 60_000_000_000);
-        assert_eq!(snapshot.points(), 6);
+        assert_eq!(snapshot.points(), 10);
     }
 }

@@ -47,6 +47,9 @@ use crate::{
     telemetry::dimensions::AuthDecision,
 };
 
+/// The target of the lines of the access log.
+pub const ACCESS_LOG: &str = "tollgate::access";
+
 /// What one worker thread serves requests with.
 #[derive(Debug)]
 pub struct Worker {

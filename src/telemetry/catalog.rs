@@ -217,6 +217,8 @@ catalog! {
     PROCESS_THREAD_COUNT: Process, "process.thread.count", Kind::UpDownCounter, "{thread}", WHOLE, [], "Threads of the process.";
     PROCESS_FD_COUNT: Process, "process.unix.file_descriptor.count", Kind::UpDownCounter, "{file_descriptor}", WHOLE, [], "File descriptors the process has open.";
     PROCESS_UPTIME: Process, "process.uptime", Kind::Gauge, "s", NANOS, [], "Time since the process started.";
+    PANICS: Process, "tollgate.panics", Kind::ObservableCounter, "{panic}", WHOLE, [], "Panics of the gateway: each is a bug, is logged, and ends one connection at most.";
+    LOG_LINES_DROPPED: Process, "tollgate.log.lines.dropped", Kind::ObservableCounter, "{line}", WHOLE, ["tollgate.reason"], "Log lines that were not written: because they are not read fast enough (queue_full), of log.max_lines_per_second, or of an error (write_failed).";
 }
 
 /// The catalog as a Markdown document, as `tollgate metrics` prints it.

@@ -51,6 +51,15 @@ attribute_enum! {
 }
 
 attribute_enum! {
+    /// Why a log line was not written.
+    pub enum LineDropped: "tollgate.reason" {
+        QueueFull = "queue_full",
+        MaxLinesPerSecond = "max_lines_per_second",
+        WriteFailed = "write_failed",
+    }
+}
+
+attribute_enum! {
     /// Why a client's connection was closed before it could do anything, or to make room.
     pub enum Rejection: "tollgate.reason" {
         Connections = "max_connections",

@@ -12,6 +12,7 @@ pub mod dimensions;
 pub mod handle;
 pub mod instruments;
 pub mod json;
+pub mod losses;
 pub mod otlp;
 mod protobuf;
 pub mod registry;
