@@ -157,7 +157,7 @@ _tollgate() {
                     return 0
                     ;;
                 --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -469,7 +469,7 @@ _tollgate() {
                     return 0
                     ;;
                 --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)

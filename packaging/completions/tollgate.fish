@@ -36,13 +36,15 @@ complete -c tollgate -n "__fish_tollgate_needs_command" -f -a "completions" -d '
 complete -c tollgate -n "__fish_tollgate_needs_command" -f -a "man" -d 'Print the manual page of this program or of a command, or write all of them to a folder'
 complete -c tollgate -n "__fish_tollgate_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tollgate -n "__fish_tollgate_using_subcommand serve" -s c -l config -d 'Configuration file; by default $TOLLGATE_CONFIG, ./tollgate.toml or /etc/tollgate/tollgate.toml, whichever exists first' -r -F
-complete -c tollgate -n "__fish_tollgate_using_subcommand serve" -l log-level -d 'The least important lines to log' -r -f -a "error\t''
+complete -c tollgate -n "__fish_tollgate_using_subcommand serve" -l log-level -d 'The least important lines to log, whatever the configuration says' -r -f -a "error\t''
 warn\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c tollgate -n "__fish_tollgate_using_subcommand serve" -l log-format -d 'Log as text or JSON; by default text on a terminal and JSON elsewhere' -r -f -a "text\t''
-json\t''"
+complete -c tollgate -n "__fish_tollgate_using_subcommand serve" -l log-format -d 'How lines are written, whatever the configuration says; auto is text on a terminal, journal where standard error goes to journald, and JSON elsewhere' -r -f -a "auto\t''
+text\t''
+json\t''
+journal\t''"
 complete -c tollgate -n "__fish_tollgate_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c tollgate -n "__fish_tollgate_using_subcommand serve" -s V -l version -d 'Print version'
 complete -c tollgate -n "__fish_tollgate_using_subcommand check" -s c -l config -d 'Configuration file; by default $TOLLGATE_CONFIG, ./tollgate.toml or /etc/tollgate/tollgate.toml, whichever exists first' -r -F
@@ -63,13 +65,15 @@ complete -c tollgate -n "__fish_tollgate_using_subcommand key; and __fish_seen_s
 complete -c tollgate -n "__fish_tollgate_using_subcommand key; and __fish_seen_subcommand_from help" -f -a "new" -d 'Print a fresh client key once, and the lines that make the gateway accept it. The key itself is stored nowhere; the configuration holds its SHA-256'
 complete -c tollgate -n "__fish_tollgate_using_subcommand key; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tollgate -n "__fish_tollgate_using_subcommand demo" -l listen -d 'Address and port to serve on; port 0 takes a free one' -r
-complete -c tollgate -n "__fish_tollgate_using_subcommand demo" -l log-level -d 'The least important lines to log' -r -f -a "error\t''
+complete -c tollgate -n "__fish_tollgate_using_subcommand demo" -l log-level -d 'The least important lines to log, whatever the configuration says' -r -f -a "error\t''
 warn\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c tollgate -n "__fish_tollgate_using_subcommand demo" -l log-format -d 'Log as text or JSON; by default text on a terminal and JSON elsewhere' -r -f -a "text\t''
-json\t''"
+complete -c tollgate -n "__fish_tollgate_using_subcommand demo" -l log-format -d 'How lines are written, whatever the configuration says; auto is text on a terminal, journal where standard error goes to journald, and JSON elsewhere' -r -f -a "auto\t''
+text\t''
+json\t''
+journal\t''"
 complete -c tollgate -n "__fish_tollgate_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c tollgate -n "__fish_tollgate_using_subcommand demo" -s V -l version -d 'Print version'
 complete -c tollgate -n "__fish_tollgate_using_subcommand metrics" -s h -l help -d 'Print help'

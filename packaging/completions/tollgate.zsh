@@ -32,8 +32,8 @@ _tollgate() {
 _arguments "${_arguments_options[@]}" : \
 '-c+[Configuration file; by default \$TOLLGATE_CONFIG, ./tollgate.toml or /etc/tollgate/tollgate.toml, whichever exists first]:FILE:_files' \
 '--config=[Configuration file; by default \$TOLLGATE_CONFIG, ./tollgate.toml or /etc/tollgate/tollgate.toml, whichever exists first]:FILE:_files' \
-'--log-level=[The least important lines to log]:LEVEL:(error warn info debug trace)' \
-'--log-format=[Log as text or JSON; by default text on a terminal and JSON elsewhere]:FORMAT:(text json)' \
+'--log-level=[The least important lines to log, whatever the configuration says]:LEVEL:(error warn info debug trace)' \
+'--log-format=[How lines are written, whatever the configuration says; auto is text on a terminal, journal where standard error goes to journald, and JSON elsewhere]:FORMAT:(auto text json journal)' \
 '-h[Print help]' \
 '--help[Print help]' \
 '-V[Print version]' \
@@ -119,8 +119,8 @@ esac
 (demo)
 _arguments "${_arguments_options[@]}" : \
 '--listen=[Address and port to serve on; port 0 takes a free one]:ADDRESS:_default' \
-'--log-level=[The least important lines to log]:LEVEL:(error warn info debug trace)' \
-'--log-format=[Log as text or JSON; by default text on a terminal and JSON elsewhere]:FORMAT:(text json)' \
+'--log-level=[The least important lines to log, whatever the configuration says]:LEVEL:(error warn info debug trace)' \
+'--log-format=[How lines are written, whatever the configuration says; auto is text on a terminal, journal where standard error goes to journald, and JSON elsewhere]:FORMAT:(auto text json journal)' \
 '-h[Print help]' \
 '--help[Print help]' \
 '-V[Print version]' \

@@ -36,6 +36,8 @@ const KEY_MODEL_PAIRS_MAX: usize = 2 * SERIES_MAX;
 #[derive(Debug)]
 pub struct Gateway {
     pub limits: Limits,
+    /// Whether there is an access log.
+    pub logs_access: bool,
     pub in_flight: Arc<InFlight>,
     pub instruments: Arc<ServerInstruments>,
     models: Vec<Model>,
@@ -68,6 +70,7 @@ impl Gateway {
                 body_timeout: config.server.body_timeout,
                 min_body_rate: config.server.min_body_rate,
             },
+            logs_access: config.log.access,
             in_flight: InFlight::new(&config.server, config.keys.len()),
             instruments: ServerInstruments::bind(registry),
             keys: Keys::new(config, registry),

@@ -280,7 +280,10 @@ impl Relay {
             // Only for idleness, which begins when there is nothing to be read.
             self.is_fresh = true;
         }
-        self.begun = true;
+        if !self.begun {
+            self.begun = true;
+            self.record.first_byte();
+        }
         let is_last = self.source.is_ended();
         let out = self.watch.feed(data, is_last);
         self.record.response_bytes(out.len());

@@ -3,6 +3,7 @@
 //! Every step is one call into the module that owns it, and every failure is an
 //! [`Error`] from the one table. Nothing here knows about sockets, TLS, SSE or OTLP.
 
+mod access;
 mod attempt;
 mod body;
 mod echo;
@@ -88,7 +89,7 @@ pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Respo
     let gateway = worker.gateway.load_full();
     let mut body = Some(body);
     let request_id = worker.request_ids.next();
-    let mut record = Record::start(&gateway.instruments, head.method.as_str(), head.path(), request_id);
+    let mut record = Record::start(&gateway, head.method.as_str(), head.path(), request_id);
     let answer = answer(worker, &gateway, &head, &mut body, &mut record).await;
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
@@ -109,7 +110,7 @@ pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Respo
 /// Answers what is not a request at all.
 pub fn refuse(worker: &Worker, error: &Error) -> Response<Body> {
     let gateway = worker.gateway.load();
-    Record::start(&gateway.instruments, "", "", worker.request_ids.next()).failed(error)
+    Record::start(&gateway, "", "", worker.request_ids.next()).failed(error)
 }
 
 /// Where the bytes of an answer come from.
@@ -153,7 +154,7 @@ async fn answer(
     };
     let key = authenticate(gateway, head)?; // 400, 401
     body.iter().for_each(RequestBody::authenticated);
-    record.operation(operation, key.instruments(None));
+    record.operation(operation, key);
     worker.load.check()?; // 503
     record.turn(gateway.in_flight.enter(worker.number, key.number)?); // 429
     let body = request::read(head, body, gateway.limits, &worker.load, record).await?; // 400, 408, 413, 415, 503
@@ -163,7 +164,7 @@ async fn answer(
         gateway.instruments.auth.add(AuthDecision::ModelNotAllowed, 1);
         return Err(request.model_not_allowed(&key.name)); // 403
     }
-    record.model(key.instruments(Some(index)));
+    record.model(model, key.instruments(Some(index)));
     let answered = attempts(worker, model, &request, record).await?; // 502, 504
     Ok(Answer::Provider(answered))
 }
@@ -185,7 +186,7 @@ async fn attempts(
             model.instruments.retries.add((), 1);
         }
         let now = Instant::now();
-        record.sent(now);
+        record.sent(deployment, now);
         let attempt = Attempt::start(deployment, request.operation, now);
         match one_attempt(worker, deployment, request, attempt, is_last).await {
             Ok(mut answered) => {

@@ -10,7 +10,11 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Body, local::Local};
+use super::{
+    Body,
+    access::{Access, Ended},
+    local::Local,
+};
 use crate::{
     api::{
         error::{Error, ErrorKind},
@@ -18,7 +22,7 @@ use crate::{
         operation::{Operation, Route},
         usage::Usage,
     },
-    gateway::Turn,
+    gateway::{ClientKey, Deployment, Gateway, Model, Turn},
     message::{Headers, Response},
     telemetry::{
         ActiveGuard,
@@ -42,13 +46,16 @@ pub(super) struct Record {
     overhead: Option<Duration>,
     response_bytes: u64,
     turn: Option<Turn>,
+    /// For the access log, if there is one.
+    access: Option<Box<Access>>,
     ended: bool,
 }
 
 impl Record {
     /// Of a request with this method and path, or of something that has neither.
-    pub(super) fn start(server: &Arc<ServerInstruments>, method: &str, path: &str, request_id: u64) -> Self {
+    pub(super) fn start(gateway: &Gateway, method: &str, path: &str, request_id: u64) -> Self {
         let method = Method::of(method);
+        let server = &gateway.instruments;
         Self {
             _active: server.active.enter((method, Plain)),
             server: Arc::clone(server),
@@ -62,14 +69,18 @@ impl Record {
             overhead: None,
             response_bytes: 0,
             turn: None,
+            access: gateway.logs_access.then(Box::default),
             ended: false,
         }
     }
 
     /// The request is a model request of an authenticated key.
-    pub(super) fn operation(&mut self, operation: Operation, other_models: &Arc<KeyModelInstruments>) {
+    pub(super) fn operation(&mut self, operation: Operation, key: &ClientKey) {
         self.operation = Some(operation);
-        self.key_model = Some(Arc::clone(other_models));
+        self.key_model = Some(Arc::clone(key.instruments(None)));
+        if let Some(access) = &mut self.access {
+            access.key = Some(key.name.clone());
+        }
     }
 
     /// It is counted among those under way.
@@ -78,8 +89,11 @@ impl Record {
     }
 
     /// Its model is one the key may use.
-    pub(super) fn model(&mut self, key_model: &Arc<KeyModelInstruments>) {
+    pub(super) fn model(&mut self, model: &Model, key_model: &Arc<KeyModelInstruments>) {
         self.key_model = Some(Arc::clone(key_model));
+        if let Some(access) = &mut self.access {
+            access.model = Some(model.name.clone());
+        }
     }
 
     /// Its body has been read; `wait` is not the gateway's time.
@@ -87,10 +101,13 @@ impl Record {
         self.server.request_body.record(self.target, bytes as u64);
         self.body_wait = wait;
         self.phase = CancelPhase::BeforeResponse;
+        if let Some(access) = &mut self.access {
+            access.request_bytes = bytes;
+        }
     }
 
     /// It is about to be sent to a deployment; the first time ends the gateway's own share.
-    pub(super) fn sent(&mut self, at: Instant) {
+    pub(super) fn sent(&mut self, deployment: &Deployment, at: Instant) {
         if self.overhead.is_none() {
             let overhead = at.saturating_duration_since(self.started).saturating_sub(self.body_wait);
             if let Some(operation) = self.operation {
@@ -98,11 +115,24 @@ impl Record {
             }
             self.overhead = Some(overhead);
         }
+        if let Some(access) = &mut self.access {
+            access.sent(deployment.label.to_str().unwrap_or_default());
+        }
     }
 
-    /// Its answer is on the way.
-    pub(super) fn responding(&mut self) {
+    /// Its answer is on the way, under the id that its provider gave it.
+    pub(super) fn responding(&mut self, status: StatusCode, provider_request_id: Option<&[u8]>) {
         self.phase = CancelPhase::ResponseBody;
+        if let Some(access) = &mut self.access {
+            access.responding(status.as_u16(), provider_request_id);
+        }
+    }
+
+    /// The first bytes of its answer have come.
+    pub(super) fn first_byte(&mut self) {
+        if let Some(access) = &mut self.access {
+            access.first_byte = Some(Instant::now());
+        }
     }
 
     pub(super) fn overhead(&self) -> Duration {
@@ -117,6 +147,7 @@ impl Record {
     /// Ends with an answer that is not a model's.
     pub(super) fn answered(mut self, answer: Local) -> Response<Body> {
         self.response_bytes(answer.body.len());
+        self.status(answer.status.as_u16());
         self.end(Instant::now(), Ending::Status(Status::of(answer.status.as_u16())), Outcome::Completed, None);
         let mut headers = Headers::default();
         headers.push("content-type", answer.content_type.as_bytes());
@@ -129,11 +160,12 @@ impl Record {
         let face = error.kind.face();
         let body = Bytes::from(openai::error_body(error));
         self.response_bytes(body.len());
+        self.status(face.status);
         self.end(Instant::now(), Ending::Error(error.kind), Outcome::Failed, Some(error.kind));
         tracing::debug!(
-            request_id = %format_args!("{:016x}", self.request_id),
+            request_id = str::from_utf8(&self.request_id()).unwrap_or_default(),
             error.type = face.error_type,
-            message = %error.message,
+            error.message = %error.message,
             detail = error.internal.as_deref(),
             "request failed"
         );
@@ -176,6 +208,10 @@ impl Record {
         if let (Some(nanos), Some(key_model)) = (cost_nanos, &self.key_model) {
             key_model.cost.add((), nanos);
         }
+        if let Some(access) = &mut self.access {
+            access.usage = usage.copied();
+            access.cost_nanos = cost_nanos;
+        }
         let outcome = if kind.is_some() { Outcome::Failed } else { Outcome::Completed };
         let ending = match kind {
             Some(kind) if status < 400 => Ending::Broken(kind),
@@ -193,6 +229,13 @@ impl Record {
         text
     }
 
+    /// The status of an answer that is not a provider's.
+    fn status(&mut self, status: u16) {
+        if let Some(access) = &mut self.access {
+            access.status = Some(status);
+        }
+    }
+
     fn end(&mut self, at: Instant, ending: Ending, outcome: Outcome, kind: Option<ErrorKind>) {
         if self.ended {
             return;
@@ -206,6 +249,19 @@ impl Record {
         }
         if let Some(key_model) = &self.key_model {
             key_model.requests.add(outcome, 1);
+        }
+        if let Some(access) = &self.access {
+            access.log(&Ended {
+                request_id: &self.request_id(),
+                target: self.target,
+                operation: self.operation,
+                outcome,
+                kind,
+                started: self.started,
+                at,
+                overhead: self.overhead,
+                response_bytes: self.response_bytes,
+            });
         }
     }
 }

@@ -32,8 +32,8 @@ const PASSED_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 /// Hands the answer over to the response body, which ends the record and the attempt.
 pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     let Answered { response, attempt, deployment_label, attempts, strip_usage, held } = answered;
-    record.responding();
     let Response { status, mut headers, body: source } = response;
+    record.responding(status, headers.get("x-request-id"));
     let is_event_stream = is_event_stream(&headers);
     if !headers.has("x-request-id") {
         headers.push("x-request-id", &record.request_id());

@@ -6,6 +6,7 @@
 mod http2;
 mod https;
 mod limits;
+mod log;
 mod reload;
 mod supervised;
 mod support;

@@ -154,7 +154,7 @@ fn panicked(panic: &PanicHookInfo<'_>) {
     losses::panicked();
     let message = panic.payload_as_str().unwrap_or("no message");
     let at = panic.location().map(ToString::to_string).unwrap_or_default();
-    tracing::error!(at, message, "panicked: this is a bug in tollgate, please report it");
+    tracing::error!(at, panic = message, "panicked: this is a bug in tollgate, please report it");
 }
 
 #[cfg(test)]
@@ -167,5 +167,27 @@ mod tests {
         for stream in ["", "1", "a:b", "1:1"] {
             assert!(!is_read_by_journald(&Environment::of([("JOURNAL_STREAM", stream)])), "{stream:?}");
         }
+    }
+    #[test]
+    fn a_panic_is_counted() {
+        let registry = crate::telemetry::Registry::new();
+        let losses = losses::Losses::bind(&registry);
+        let panics = || {
+            losses.observe();
+            registry
+                .snapshot()
+                .metrics
+                .iter()
+                .find(|metric| metric.descriptor.name == "tollgate.panics")
+                .unwrap()
+                .points[0]
+                .value
+        };
+        let before = panics();
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(panicked));
+        let ended = panic::catch_unwind(|| panic!("on purpose"));
+        panic::set_hook(hook);
+        assert!(ended.is_err() && panics() > before);
     }
 }

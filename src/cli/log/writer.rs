@@ -1,6 +1,7 @@
 //! The queue between those who log and the thread that writes.
 
 use std::{
+    cell::Cell,
     io::{self, ErrorKind, Write},
     sync::{
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,11 +28,16 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Stack of the thread, in bytes; it formats its own report, and nothing else.
 const STACK_BYTES: usize = 256 << 10;
 
-/// The target of the report of dropped lines, which is always written.
+/// The target of the report of dropped lines.
 pub(super) const DROPS: &str = "tollgate::log::drops";
 
 /// Lines that were dropped and that no line has told of yet.
 static UNREPORTED: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// The report that the writing thread has just made, which takes no turn in the queue.
+    static REPORT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The end of the queue to which lines are given.
 #[derive(Debug)]
@@ -107,10 +113,7 @@ fn write(receiver: &Receiver<Message>, mut out: impl Write) {
                 next = receiver.try_recv().ok();
             }
         }
-        if let Err(_gone) = write_batch(&mut out, &batch) {
-            let lines = memchr::memchr_iter(b'\n', &batch).count();
-            losses::lines_dropped(LineDropped::WriteFailed, lines as u64);
-        }
+        write_batch(&mut out, &batch);
         batch.clear();
         batch.shrink_to(BATCH_BYTES);
         if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) || !flushed.is_empty() {
@@ -118,23 +121,32 @@ fn write(receiver: &Receiver<Message>, mut out: impl Write) {
             if lines > 0 {
                 reported = Some(Instant::now());
                 tracing::warn!(target: DROPS, lines, "log lines were dropped: see tollgate.log.lines.dropped");
+                write_batch(&mut out, &REPORT.take());
             }
         }
         flushed.clear();
     }
 }
 
-fn write_batch(out: &mut impl Write, mut batch: &[u8]) -> io::Result<()> {
-    while !batch.is_empty() {
-        match out.write(batch) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => batch = batch.get(written..).unwrap_or_default(),
+/// Writes lines, or counts them if their reader is gone.
+fn write_batch(out: &mut impl Write, batch: &[u8]) {
+    let mut rest = batch;
+    let ended = loop {
+        if rest.is_empty() {
+            break out.flush();
+        }
+        match out.write(rest) {
+            Ok(0) => break Err(ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_INTERVAL),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => break Err(error),
         }
+    };
+    if ended.is_err() {
+        let lines = memchr::memchr_iter(b'\n', rest).count();
+        losses::lines_dropped(LineDropped::WriteFailed, lines as u64);
     }
-    out.flush()
 }
 
 /// Makes entries of formatted events and queues them.
@@ -151,8 +163,10 @@ impl Lines {
     }
 
     fn log(&self, level: Level, is_report: bool, event: &[u8]) {
-        let is_warning = level <= Level::WARN;
-        let reason = if !is_report && !self.budget.takes(Instant::now(), is_warning) {
+        if is_report {
+            return REPORT.set(self.shape.entry(level, &String::from_utf8_lossy(event)));
+        }
+        let reason = if !self.budget.takes(Instant::now(), level <= Level::WARN) {
             LineDropped::MaxLinesPerSecond
         } else if self.queue.offer(self.shape.entry(level, &String::from_utf8_lossy(event))) {
             return;
