@@ -18,6 +18,8 @@ pub(super) struct Shape {
     pub(super) bytes_max: usize,
 }
 
+/// What most entries fit into, in bytes.
+const TYPICAL_BYTES: usize = 512;
 /// Where a text was cut.
 const CUT: &str = "…";
 /// Back to the colours of the terminal.
@@ -26,31 +28,42 @@ const PLAIN: &str = "\x1b[0m";
 const CUT_JSON: &str = r#","truncated":true}"#;
 
 impl Shape {
-    /// One entry of the log, from what the formatter made of an event.
-    pub(super) fn entry(&self, level: Level, text: &str) -> Vec<u8> {
-        let text = text.strip_suffix('\n').unwrap_or(text);
+    /// What an entry begins with.
+    pub(super) fn begin(&self, level: Level) -> String {
+        let mut text = String::with_capacity(self.bytes_max.min(TYPICAL_BYTES));
+        if self.kind == Kind::Journal {
+            text.push_str(priority(level));
+        }
+        text
+    }
+
+    /// The entry, from what the event made of its beginning.
+    pub(super) fn end(&self, level: Level, mut text: String) -> Vec<u8> {
+        let is_short = text.len() < self.bytes_max;
         match self.kind {
-            Kind::Json => self.json(text),
-            Kind::Text { has_colours } => self.text("", text, if has_colours { PLAIN } else { "" }),
-            Kind::Journal => self.text(priority(level), text, ""),
+            Kind::Json if !is_short => self.cut_object(&text),
+            Kind::Text { .. } | Kind::Journal if !is_short || text.contains('\n') => self.cut_text(level, &text),
+            Kind::Json | Kind::Text { .. } | Kind::Journal => {
+                text.push('\n');
+                text.into_bytes()
+            }
         }
     }
 
     /// Lines after the first are set in, so that none passes for an entry of its own.
-    fn text(&self, prefix: &str, text: &str, plain: &str) -> Vec<u8> {
-        let mut entry = String::with_capacity(self.bytes_max.min(prefix.len() + text.len() + 64));
+    fn cut_text(&self, level: Level, text: &str) -> Vec<u8> {
+        let prefix = if self.kind == Kind::Journal { priority(level) } else { "" };
+        let plain = if self.kind == (Kind::Text { has_colours: true }) { PLAIN } else { "" };
+        let mut entry = String::with_capacity(self.bytes_max.min(text.len() + 64));
         for (number, line) in text.lines().enumerate() {
             if number > 0 {
-                entry.push('\n');
+                entry.extend(["\n", prefix, "  "]);
             }
-            entry.push_str(prefix);
-            entry.push_str(if number > 0 { "  " } else { "" });
             entry.push_str(line);
             if entry.len() >= self.bytes_max {
                 let room = self.bytes_max.saturating_sub(CUT.len() + plain.len() + 1);
                 entry.truncate(entry.floor_char_boundary(room));
-                entry.push_str(CUT);
-                entry.push_str(plain);
+                entry.extend([CUT, plain]);
                 break;
             }
         }
@@ -58,17 +71,12 @@ impl Shape {
         entry.into_bytes()
     }
 
-    /// An object that is too long ends after its last member that fits, or within that member's text.
-    fn json(&self, text: &str) -> Vec<u8> {
-        let mut entry = Vec::with_capacity(self.bytes_max.min(text.len() + 1));
-        if text.len() < self.bytes_max {
-            entry.extend_from_slice(text.as_bytes());
-        } else {
-            let (end, is_within_text) = cut(text.as_bytes(), self.bytes_max.saturating_sub(CUT_JSON.len() + 2));
-            entry.extend_from_slice(text.as_bytes().get(..end).unwrap_or_default());
-            entry.extend_from_slice(if is_within_text { b"\"" } else { b"" });
-            entry.extend_from_slice(CUT_JSON.as_bytes());
-        }
+    /// Ends after the last member that fits, or within that member's text.
+    fn cut_object(&self, text: &str) -> Vec<u8> {
+        let (end, is_within_text) = cut(text.as_bytes(), self.bytes_max.saturating_sub(CUT_JSON.len() + 2));
+        let mut entry = text.as_bytes().get(..end).unwrap_or_default().to_vec();
+        entry.extend_from_slice(if is_within_text { b"\"" } else { b"" });
+        entry.extend_from_slice(CUT_JSON.as_bytes());
         entry.push(b'\n');
         entry
     }
@@ -126,7 +134,9 @@ mod tests {
     use super::*;
 
     fn entry(kind: Kind, bytes_max: usize, text: &str) -> String {
-        String::from_utf8(Shape { kind, bytes_max }.entry(Level::WARN, text)).unwrap()
+        let shape = Shape { kind, bytes_max };
+        let begun = shape.begin(Level::WARN) + text.strip_suffix('\n').unwrap();
+        String::from_utf8(shape.end(Level::WARN, begun)).unwrap()
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! them, and what does not fit, or is too much in one second, is counted instead.
 
 mod budget;
+mod event;
 mod line;
+mod subscriber;
 mod writer;
 
 use std::{
@@ -20,21 +22,15 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
-use tracing_subscriber::{
-    Layer as _,
-    filter::{LevelFilter, Targets},
-    fmt,
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
-};
+use tracing::level_filters::LevelFilter;
 
 use self::{
     line::{Kind, Shape},
-    writer::{Lines, Queue},
+    subscriber::Log,
+    writer::Queue,
 };
 use crate::{
-    config::{Environment, Log, LogFormat, LogLevel},
-    proxy,
+    config::{self, Environment, LogFormat, LogLevel},
     telemetry::losses,
 };
 
@@ -73,7 +69,7 @@ fn formats() -> impl clap::builder::TypedValueParser<Value = LogFormat> {
 }
 
 /// Starts logging for the rest of the process.
-pub(super) fn start(args: &LogArgs, log: &Log, environment: &Environment) -> io::Result<()> {
+pub(super) fn start(args: &LogArgs, log: &config::Log, environment: &Environment) -> io::Result<()> {
     let level = match args.log_level.unwrap_or(log.level) {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -94,22 +90,9 @@ pub(super) fn start(args: &LogArgs, log: &Log, environment: &Environment) -> io:
     let queue = Queue::start("log", io::stderr())?;
     // A second start, in a test, keeps the first.
     let queue = STDERR.get_or_init(|| queue);
-    let lines = Lines::new(queue, Shape { kind, bytes_max: log.max_line_bytes }, log.max_lines_per_second);
-    let layer = fmt::layer().with_writer(lines).with_target(false);
-    let layer = match kind {
-        Kind::Text { has_colours } => layer.with_ansi(has_colours).boxed(),
-        Kind::Json => layer.json().flatten_event(true).boxed(),
-        Kind::Journal => layer.with_ansi(false).without_time().boxed(),
-    };
-    // What a client does wrong is a warning to the HTTP/2 library, and whoever wants the access log has
-    // asked for it by its own name.
-    let library = if level < LevelFilter::DEBUG { level.min(LevelFilter::ERROR) } else { level };
-    let wanted = Targets::new()
-        .with_default(level)
-        .with_target("h2", library)
-        .with_target(proxy::ACCESS_LOG, LevelFilter::INFO)
-        .with_target(writer::DROPS, LevelFilter::WARN);
-    let _kept = tracing_subscriber::registry().with(layer).with(wanted).try_init().is_err();
+    let shape = Shape { kind, bytes_max: log.max_line_bytes };
+    let log = Log::new(level, shape, log.max_lines_per_second, queue);
+    let _kept = tracing::subscriber::set_global_default(log).is_err();
     panic::set_hook(Box::new(panicked));
     Ok(())
 }

@@ -11,10 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{Level, Metadata};
-use tracing_subscriber::fmt::MakeWriter;
-
-use super::{budget::Budget, line::Shape};
 use crate::telemetry::{dimensions::LineDropped, losses};
 
 /// Lines that wait to be written.
@@ -82,9 +78,18 @@ impl Queue {
         let _late = is_done.recv_timeout(limit.saturating_sub(begun.elapsed())).is_err();
     }
 
-    fn drops(&self) {
-        // A full queue has the thread's attention anyway.
-        let _full = self.0.try_send(Message::Drops).is_err();
+    /// Counts a line that is not written, and sees to it that the log tells of it.
+    pub(super) fn drops(&self, reason: LineDropped) {
+        losses::lines_dropped(reason, 1);
+        if UNREPORTED.fetch_add(1, Relaxed) == 0 {
+            // A full queue has the thread's attention anyway.
+            let _full = self.0.try_send(Message::Drops).is_err();
+        }
+    }
+
+    /// Takes the report of dropped lines from the thread that writes, which gives it to itself.
+    pub(super) fn report(entry: Vec<u8>) {
+        REPORT.set(entry);
     }
 }
 
@@ -146,68 +151,6 @@ fn write_batch(out: &mut impl Write, batch: &[u8]) {
     if ended.is_err() {
         let lines = memchr::memchr_iter(b'\n', rest).count();
         losses::lines_dropped(LineDropped::WriteFailed, lines as u64);
-    }
-}
-
-/// Makes entries of formatted events and queues them.
-#[derive(Debug)]
-pub(super) struct Lines {
-    queue: &'static Queue,
-    shape: Shape,
-    budget: Budget,
-}
-
-impl Lines {
-    pub(super) fn new(queue: &'static Queue, shape: Shape, per_second: usize) -> Self {
-        Self { queue, shape, budget: Budget::new(per_second, Instant::now()) }
-    }
-
-    fn log(&self, level: Level, is_report: bool, event: &[u8]) {
-        if is_report {
-            return REPORT.set(self.shape.entry(level, &String::from_utf8_lossy(event)));
-        }
-        let reason = if !self.budget.takes(Instant::now(), level <= Level::WARN) {
-            LineDropped::MaxLinesPerSecond
-        } else if self.queue.offer(self.shape.entry(level, &String::from_utf8_lossy(event))) {
-            return;
-        } else {
-            LineDropped::QueueFull
-        };
-        losses::lines_dropped(reason, 1);
-        if UNREPORTED.fetch_add(1, Relaxed) == 0 {
-            self.queue.drops();
-        }
-    }
-}
-
-/// Takes one event.
-pub(super) struct LineWriter<'a> {
-    lines: &'a Lines,
-    level: Level,
-    is_report: bool,
-}
-
-impl Write for LineWriter<'_> {
-    /// The formatter writes an event whole.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.lines.log(self.level, self.is_report, event);
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = LineWriter<'a>;
-
-    fn make_writer(&'a self) -> LineWriter<'a> {
-        LineWriter { lines: self, level: Level::INFO, is_report: false }
-    }
-
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter<'a> {
-        LineWriter { lines: self, level: *event.level(), is_report: event.target() == DROPS }
     }
 }
 
