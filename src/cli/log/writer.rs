@@ -19,6 +19,9 @@ const LINES_MAX: usize = 1024;
 const BATCH_BYTES: usize = 32 << 10;
 /// From one report of dropped lines to the next.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// From one write to the next while there is much to write: a thread that sleeps costs nobody who logs
+/// the system call to wake it.
+const WRITE_INTERVAL: Duration = Duration::from_millis(4);
 /// Pause before another try where the reader shares a file description that does not block.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Stack of the thread, in bytes; it formats its own report, and nothing else.
@@ -98,6 +101,7 @@ fn write(receiver: &Receiver<Message>, mut out: impl Write) {
     let mut batch = Vec::new();
     let mut flushed = Vec::new();
     let mut reported: Option<Instant> = None;
+    let mut written: Option<Instant> = None;
     loop {
         let until_report = reported.map_or(Duration::ZERO, |at| REPORT_INTERVAL.saturating_sub(at.elapsed()));
         let first = match UNREPORTED.load(Relaxed) {
@@ -118,6 +122,7 @@ fn write(receiver: &Receiver<Message>, mut out: impl Write) {
                 next = receiver.try_recv().ok();
             }
         }
+        let is_backlog = batch.len() >= BATCH_BYTES;
         write_batch(&mut out, &batch);
         batch.clear();
         batch.shrink_to(BATCH_BYTES);
@@ -128,6 +133,10 @@ fn write(receiver: &Receiver<Message>, mut out: impl Write) {
                 tracing::warn!(target: DROPS, lines, "log lines were dropped: see tollgate.log.lines.dropped");
                 write_batch(&mut out, &REPORT.take());
             }
+        }
+        let is_busy = written.replace(Instant::now()).is_some_and(|last| last.elapsed() < WRITE_INTERVAL);
+        if is_busy && !is_backlog && flushed.is_empty() {
+            thread::sleep(WRITE_INTERVAL);
         }
         flushed.clear();
     }
