@@ -70,7 +70,7 @@ fn everything_the_catalog_promises_arrives_in_both_versions() {
         let receiver = Receiver::start(version);
         let registry = Registry::new();
         let fixed = [Attribute::text("gen_ai.provider.name", "openai"), Attribute::text("gen_ai.request.model", "m")];
-        let _server = ServerInstruments::bind(&registry);
+        let _server = ServerInstruments::bind(&registry, false);
         let deployment = DeploymentInstruments::bind(&registry, &fixed);
         deployment.set_remaining(&Remaining { requests: Some(1), tokens: Some(2) });
         let key = KeyModelInstruments::bind(&registry, "team-a", "m", true);

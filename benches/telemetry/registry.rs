@@ -10,7 +10,7 @@ use flate2::{Compression, write::GzEncoder};
 use tollgate::api::operation::{Operation, Route};
 use tollgate::api::usage::Usage;
 use tollgate::telemetry::catalog::{CATALOG, Descriptor, Kind};
-use tollgate::telemetry::dimensions::{AuthDecision, Ending, Method, Outcome, Plain, Status, Target, TokenType};
+use tollgate::telemetry::dimensions::{AuthDecision, Ending, Method, Outcome, Scheme, Status, Target, TokenType};
 use tollgate::telemetry::instruments::{
     DeploymentInstruments, KeyModelInstruments, ModelInstruments, ServerInstruments,
 };
@@ -45,7 +45,7 @@ impl Handles {
     pub(crate) fn bind() -> Self {
         let registry = Registry::new();
         let handles = Self {
-            server: ServerInstruments::bind(&registry),
+            server: ServerInstruments::bind(&registry, false),
             deployment: Arc::new(bind_deployment(&registry, 0)),
             key_model: Arc::new(KeyModelInstruments::bind(&registry, "team-0", "model-0", true)),
             durations: workload::durations(),
@@ -91,13 +91,13 @@ impl Handles {
         let operation = black_box(Operation::Chat);
         // Record::start
         let target = black_box(Target { method: Method::Post, route: Some(Route::Operation(Operation::Chat)) });
-        let _active = self.server.active.enter((target.method, Plain));
+        let _active = self.server.requests(Scheme::Http).active.enter(target.method);
         let server = Arc::clone(&self.server);
         let started = clock();
         // authenticate, Record::operation, body_read, model, sent
         self.server.auth.add(AuthDecision::Allowed, 1);
         let other = Arc::clone(&self.key_model);
-        server.request_body.record(target, black_box(280));
+        server.requests(Scheme::Http).request_body.record(target, black_box(280));
         let key_model = Arc::clone(&self.key_model);
         drop(other);
         server.overhead.record_duration(operation, clock().saturating_duration_since(started));
@@ -124,8 +124,11 @@ impl Handles {
         // Record::provider_answered
         key_model.add_usage(black_box(&USAGE));
         let ending = Ending::Status(Status::of(black_box(200)));
-        server.duration.record_duration((target, ending), clock().saturating_duration_since(started));
-        server.response_body.record(target, black_box(842));
+        server
+            .requests(Scheme::Http)
+            .duration
+            .record_duration((target, ending), clock().saturating_duration_since(started));
+        server.requests(Scheme::Http).response_body.record(target, black_box(842));
         key_model.requests.add(Outcome::Completed, 1);
         before_it_ends();
     }

@@ -72,7 +72,7 @@ impl Gateway {
             },
             logs_access: config.log.access,
             in_flight: InFlight::new(&config.server, config.keys.len()),
-            instruments: ServerInstruments::bind(registry),
+            instruments: ServerInstruments::bind(registry, config.server.tls.is_some()),
             keys: Keys::new(config, registry),
             models,
             model_by_name,

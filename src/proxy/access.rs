@@ -1,9 +1,12 @@
 //! The access log: one line for a request that has ended, with what its record knows.
 //!
 //! Off by default; then nothing of this is kept. A line has names from the configuration, numbers and
-//! times: never a path, a prompt, an answer or a key.
+//! times, and the client's address: never a path, a prompt, an answer or a key.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::ACCESS_LOG;
 use crate::{
@@ -21,6 +24,7 @@ const PROVIDER_REQUEST_ID_MAX: usize = 64;
 /// What a line has besides what is counted.
 #[derive(Debug, Default)]
 pub(super) struct Access {
+    pub(super) client: Option<IpAddr>,
     pub(super) status: Option<u16>,
     pub(super) key: Option<String>,
     pub(super) model: Option<String>,
@@ -68,6 +72,7 @@ impl Access {
         tracing::info!(
             target: ACCESS_LOG,
             request_id = str::from_utf8(ended.request_id).unwrap_or_default(),
+            client = self.client.map(tracing::field::display),
             method = ended.target.method.as_str(),
             route = ended.target.route.map(Route::as_str),
             status = self.status,

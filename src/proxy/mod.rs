@@ -19,6 +19,7 @@ mod upstream;
 use std::{
     cell::Cell,
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -44,8 +45,8 @@ use crate::{
     },
     gateway::{Deployment, Gateway, Model},
     http_client::Pool,
-    message::{Head, Response},
-    telemetry::dimensions::AuthDecision,
+    message::{Head, Headers, Response},
+    telemetry::dimensions::{AuthDecision, Scheme},
 };
 
 /// The target of the lines of the access log.
@@ -70,13 +71,22 @@ pub trait RequestBody: http_body::Body<Data = Bytes, Error: fmt::Display> + Unpi
     /// end. Large bodies are read with it, without a copy in between where that can be had.
     fn poll_append(&mut self, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<Result<bool, Self::Error>>;
 
-    /// The request has a valid key.
-    fn authenticated(&self) {}
-
     /// Whether what is not read of it stands in nobody's way, as on a stream of its own.
     fn is_apart(&self) -> bool {
         false
     }
+}
+
+/// The connection that a request came on.
+pub trait Client {
+    /// Whether it is encrypted.
+    fn scheme(&self) -> Scheme;
+
+    /// Whose it is, or for whom a trusted proxy says with these headers that it speaks.
+    fn address(&self, headers: Option<&Headers>) -> Option<IpAddr>;
+
+    /// A valid key has been shown on it.
+    fn authenticated(&self);
 }
 
 /// Errors whose request is not read to its end, so that nothing can follow on its connection.
@@ -84,13 +94,16 @@ const CLOSING: [ErrorKind; 4] =
     [ErrorKind::InvalidHead, ErrorKind::MethodRefused, ErrorKind::BodyTooLarge, ErrorKind::Overloaded];
 
 /// Serves one request. A client always gets an answer, if only an error's.
-pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Response<Body> {
+pub async fn serve(worker: &Worker, client: &impl Client, head: Head, body: impl RequestBody) -> Response<Body> {
     // The one load: a reload in the middle of a request does not concern it.
     let gateway = worker.gateway.load_full();
     let mut body = Some(body);
     let request_id = worker.request_ids.next();
-    let mut record = Record::start(&gateway, head.method.as_str(), head.path(), request_id);
-    let answer = answer(worker, &gateway, &head, &mut body, &mut record).await;
+    let mut record = Record::start(&gateway, client.scheme(), head.method.as_str(), head.path(), request_id);
+    if record.is_logged() {
+        record.client(client.address(Some(&head.headers)));
+    }
+    let answer = answer(worker, &gateway, client, &head, &mut body, &mut record).await;
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
         Err(error) if CLOSING.contains(&error.kind) => false,
@@ -108,9 +121,13 @@ pub async fn serve(worker: &Worker, head: Head, body: impl RequestBody) -> Respo
 }
 
 /// Answers what is not a request at all.
-pub fn refuse(worker: &Worker, error: &Error) -> Response<Body> {
+pub fn refuse(worker: &Worker, client: &impl Client, error: &Error) -> Response<Body> {
     let gateway = worker.gateway.load();
-    Record::start(&gateway, "", "", worker.request_ids.next()).failed(error)
+    let mut record = Record::start(&gateway, client.scheme(), "", "", worker.request_ids.next());
+    if record.is_logged() {
+        record.client(client.address(None));
+    }
+    record.failed(error)
 }
 
 /// Where the bytes of an answer come from.
@@ -135,6 +152,7 @@ struct Answered {
 async fn answer(
     worker: &Worker,
     gateway: &Gateway,
+    client: &impl Client,
     head: &Head,
     body: &mut Option<impl RequestBody>,
     record: &mut Record,
@@ -145,7 +163,7 @@ async fn answer(
         Route::Operation(operation) => operation,
         Route::Models => {
             let models = models(gateway, head)?;
-            body.iter().for_each(RequestBody::authenticated);
+            client.authenticated();
             return Ok(Answer::Local(models));
         }
         Route::Root | Route::Healthz | Route::Readyz | Route::LitellmLiveness | Route::LitellmReadiness => {
@@ -153,7 +171,7 @@ async fn answer(
         }
     };
     let key = authenticate(gateway, head)?; // 400, 401
-    body.iter().for_each(RequestBody::authenticated);
+    client.authenticated();
     record.operation(operation, key);
     worker.load.check()?; // 503
     record.turn(gateway.in_flight.enter(worker.number, key.number)?); // 429

@@ -3,6 +3,7 @@
 //! Dropping a record that has not ended means that the client left.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +27,7 @@ use crate::{
     message::{Headers, Response},
     telemetry::{
         ActiveGuard,
-        dimensions::{CancelPhase, Ending, Method, Outcome, Plain, Status, Target},
+        dimensions::{CancelPhase, Ending, Method, Outcome, Scheme, Status, Target},
         instruments::{KeyModelInstruments, ServerInstruments},
     },
 };
@@ -37,6 +38,7 @@ pub(super) struct Record {
     server: Arc<ServerInstruments>,
     _active: ActiveGuard,
     started: Instant,
+    scheme: Scheme,
     target: Target,
     request_id: u64,
     operation: Option<Operation>,
@@ -53,13 +55,14 @@ pub(super) struct Record {
 
 impl Record {
     /// Of a request with this method and path, or of something that has neither.
-    pub(super) fn start(gateway: &Gateway, method: &str, path: &str, request_id: u64) -> Self {
+    pub(super) fn start(gateway: &Gateway, scheme: Scheme, method: &str, path: &str, request_id: u64) -> Self {
         let method = Method::of(method);
         let server = &gateway.instruments;
         Self {
-            _active: server.active.enter((method, Plain)),
+            _active: server.requests(scheme).active.enter(method),
             server: Arc::clone(server),
             started: Instant::now(),
+            scheme,
             target: Target { method, route: Route::of(path) },
             request_id,
             operation: None,
@@ -71,6 +74,18 @@ impl Record {
             turn: None,
             access: gateway.logs_access.then(Box::default),
             ended: false,
+        }
+    }
+
+    /// Whether it will have a line in the access log.
+    pub(super) fn is_logged(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// It comes from that address.
+    pub(super) fn client(&mut self, address: Option<IpAddr>) {
+        if let Some(access) = &mut self.access {
+            access.client = address;
         }
     }
 
@@ -98,7 +113,7 @@ impl Record {
 
     /// Its body has been read; `wait` is not the gateway's time.
     pub(super) fn body_read(&mut self, bytes: usize, wait: Duration) {
-        self.server.request_body.record(self.target, bytes as u64);
+        self.server.requests(self.scheme).request_body.record(self.target, bytes as u64);
         self.body_wait = wait;
         self.phase = CancelPhase::BeforeResponse;
         if let Some(access) = &mut self.access {
@@ -242,8 +257,9 @@ impl Record {
         }
         self.ended = true;
         self.turn = None;
-        self.server.duration.record_duration((self.target, ending), at.saturating_duration_since(self.started));
-        self.server.response_body.record(self.target, self.response_bytes);
+        let requests = self.server.requests(self.scheme);
+        requests.duration.record_duration((self.target, ending), at.saturating_duration_since(self.started));
+        requests.response_body.record(self.target, self.response_bytes);
         if let Some(kind) = kind {
             self.server.errors.add(kind, 1);
         }

@@ -26,7 +26,7 @@ use crate::{
     proxy::Worker,
     sys,
     telemetry::{
-        dimensions::{ConnectionTimeout, Rejection},
+        dimensions::{ConnectionTimeout, Rejection, Scheme},
         instruments::ServerInstruments,
     },
 };
@@ -72,12 +72,14 @@ pub(super) async fn accept(
                     instruments.accepted.add((), 1);
                     let Some(permit) = admit(&guard, address, &mut open, &instruments) else { continue };
                     let activity = open.activity(permit);
-                    if certificates.is_some() && matches!(socket, Socket::Tcp(_)) {
+                    let is_encrypted = certificates.is_some() && matches!(socket, Socket::Tcp(_));
+                    if is_encrypted {
                         let has_one_gone = open.shake_hands(&activity, handshakes_max);
                         instruments.rejected.add(Rejection::TooManyHandshakes, u64::from(has_one_gone));
                     }
                     let active = instruments.connections.enter(());
-                    let client = Client { settings: Arc::clone(&settings), activity: Rc::clone(&activity) };
+                    let scheme = if is_encrypted { Scheme::Https } else { Scheme::Http };
+                    let client = Client { settings: Arc::clone(&settings), activity: Rc::clone(&activity), scheme };
                     let (worker, phase, certificates) = (Rc::clone(&worker), phase.clone(), certificates.clone());
                     let task = connections.spawn_local(async move {
                         let opened = opened(socket, certificates, &client.settings, &worker).await;

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
+    net::IpAddr,
     pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -25,7 +26,7 @@ use crate::{
     config,
     message::{Headers, Response},
     proxy::{self, Body, Worker},
-    telemetry::dimensions::{ConnectionTimeout, Rejection},
+    telemetry::dimensions::{ConnectionTimeout, Rejection, Scheme},
 };
 
 /// Longest time for reading away what a client still sends when its connection is closed.
@@ -36,16 +37,32 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Client {
     pub(super) settings: Arc<config::Server>,
     pub(super) activity: Rc<Activity>,
+    pub(super) scheme: Scheme,
+}
+
+impl proxy::Client for Client {
+    fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    fn address(&self, headers: Option<&Headers>) -> Option<IpAddr> {
+        let forwarded = headers.and_then(|headers| forwarded(&self.settings, headers));
+        self.activity.permit.client(forwarded.as_deref())
+    }
+
+    fn authenticated(&self) {
+        self.activity.permit.authenticated();
+    }
 }
 
 /// Serves requests until the client leaves or the drain begins.
 pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::Receiver<Phase>, client: Client) {
-    let Client { settings, activity } = client;
+    let Client { settings, activity, .. } = &client;
     let instruments = Arc::clone(&worker.gateway.load().instruments);
-    let wire = RefCell::new(Wire::new(socket, &settings));
+    let wire = RefCell::new(Wire::new(socket, settings));
     // Polled only while the client has no request under way: then its wake-ups mean something.
     let mut drain = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
-    let mut waiting = Waiting::new(&settings);
+    let mut waiting = Waiting::new(settings);
     loop {
         let start = poll_fn(|cx| {
             let mut wire = wire.borrow_mut();
@@ -69,10 +86,9 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
             Start::Head(head) => {
                 waiting.has_request();
                 activity.is_busy();
-                let forwarded = forwarded(&settings, &head.head.headers);
+                let forwarded = forwarded(settings, &head.head.headers);
                 let asked = Asked::of(&head);
-                let serving =
-                    pin!(proxy::serve(&worker, head.head, RequestBody { wire: &wire, permit: &activity.permit }));
+                let serving = pin!(proxy::serve(&worker, &client, head.head, RequestBody { wire: &wire }));
                 let Some(response) = while_there(&wire, serving).await else { return };
                 if response.status == StatusCode::UNAUTHORIZED && activity.permit.refused(forwarded.as_deref()) {
                     instruments.rejected.add(Rejection::RefusedKeys, 1);
@@ -80,7 +96,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>, mut phase: watch::
                 }
                 (response, asked)
             }
-            Start::Refused(error) => (proxy::refuse(&worker, &error), Asked::nothing()),
+            Start::Refused(error) => (proxy::refuse(&worker, &client, &error), Asked::nothing()),
             Start::Gone => {
                 poll_fn(|cx| {
                     wire.borrow_mut().say_goodbye(cx);

@@ -212,16 +212,22 @@ impl Permit {
         }
     }
 
-    /// A key was refused; says whether the client has tried so many that it gets no answer. A trusted
-    /// proxy speaks for the last address in `forwarded` that is none of its kind.
-    pub(super) fn refused(&self, forwarded: Option<&[u8]>) -> bool {
-        let Some(peer) = self.address else { return false };
-        let guard = &self.guard;
-        let client = match forwarded {
-            Some(forwarded) if guard.is_trusted(peer) => client_of(forwarded, |proxy| guard.is_trusted(proxy)),
+    /// Whose it is: a trusted proxy speaks for the last address in `forwarded` that is none of its kind.
+    pub(super) fn client(&self, forwarded: Option<&[u8]>) -> Option<IpAddr> {
+        let peer = self.address?;
+        match forwarded {
+            Some(forwarded) if self.guard.is_trusted(peer) => {
+                client_of(forwarded, |proxy| self.guard.is_trusted(proxy))
+            }
             _ => Some(peer),
-        };
-        let Some(client) = client.filter(|client| !guard.is_trusted(*client)) else { return false };
+        }
+    }
+
+    /// A key was refused; says whether the client has tried so many that it gets no answer.
+    pub(super) fn refused(&self, forwarded: Option<&[u8]>) -> bool {
+        let guard = &self.guard;
+        let client = self.client(forwarded).filter(|client| !guard.is_trusted(*client));
+        let Some(client) = client else { return false };
         let now = Instant::now();
         guard.with(client.into(), now, |state| {
             let until = state.refused_until.map_or(now, |until| until.max(now)) + guard.forgiven_in;

@@ -121,19 +121,11 @@ impl Method {
     }
 }
 
-/// The gateway speaks plain HTTP so far, so `url.scheme` has one value.
-#[derive(Debug, Clone, Copy)]
-pub struct Plain;
-
-impl Dimension for Plain {
-    const COUNT: usize = 1;
-
-    fn index(self) -> usize {
-        0
-    }
-
-    fn attributes(_: usize, out: &mut Vec<Attribute>) {
-        out.push(Attribute::text("url.scheme", "http"));
+attribute_enum! {
+    /// How a client's connection is spoken on.
+    pub enum Scheme: "url.scheme" {
+        Http = "http",
+        Https = "https",
     }
 }
 
@@ -200,7 +192,6 @@ impl Dimension for Target {
         if let Some(route) = (index % (Route::ALL.len() + 1)).checked_sub(1).and_then(|route| Route::ALL.get(route)) {
             out.push(Attribute::text("http.route", route.as_str()));
         }
-        Plain::attributes(0, out);
     }
 }
 

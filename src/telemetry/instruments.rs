@@ -8,7 +8,7 @@ use super::{
     attribute::Attribute,
     catalog as metric,
     dimensions::{
-        AuthDecision, CancelPhase, ConnectionTimeout, Ending, Method, Outcome, Plain, Rejection, Reload, Target,
+        AuthDecision, CancelPhase, ConnectionTimeout, Ending, Method, Outcome, Rejection, Reload, Scheme, Target,
         TokenType,
     },
     handle::{Counter, Gauge, Histogram, UpDownCounter},
@@ -19,10 +19,9 @@ use crate::api::{error::ErrorKind, operation::Operation, rate_limit::Remaining, 
 /// The gateway as an HTTP server.
 #[derive(Debug)]
 pub struct ServerInstruments {
-    pub duration: Histogram<(Target, Ending)>,
-    pub active: UpDownCounter<(Method, Plain)>,
-    pub request_body: Histogram<Target>,
-    pub response_body: Histogram<Target>,
+    http: RequestInstruments,
+    /// Only where there is TLS: they have a place for every status of every route.
+    https: Option<RequestInstruments>,
     pub overhead: Histogram<Operation>,
     pub errors: Counter<ErrorKind>,
     pub cancelled: Counter<CancelPhase>,
@@ -38,17 +37,46 @@ pub struct ServerInstruments {
     _build_info: Gauge,
 }
 
+/// Requests of clients by the scheme of their connection.
+#[derive(Debug)]
+pub struct RequestInstruments {
+    pub duration: Histogram<(Target, Ending)>,
+    pub active: UpDownCounter<Method>,
+    pub request_body: Histogram<Target>,
+    pub response_body: Histogram<Target>,
+}
+
+impl RequestInstruments {
+    fn bind(registry: &Registry, scheme: Scheme) -> Self {
+        let scheme = [Attribute::text("url.scheme", scheme.as_str())];
+        let requests = Self {
+            duration: registry.histogram(&metric::HTTP_SERVER_REQUEST_DURATION, &scheme),
+            active: registry.up_down_counter(&metric::HTTP_SERVER_ACTIVE_REQUESTS, &scheme),
+            request_body: registry.histogram(&metric::HTTP_SERVER_REQUEST_BODY_SIZE, &scheme),
+            response_body: registry.histogram(&metric::HTTP_SERVER_RESPONSE_BODY_SIZE, &scheme),
+        };
+        requests.active.create(Method::Post);
+        requests
+    }
+}
+
 impl ServerInstruments {
-    /// Binds them; everything whose attributes are known exists from now on, at 0.
-    pub fn bind(registry: &Registry) -> Arc<Self> {
+    /// Those of requests on a connection with this scheme.
+    pub fn requests(&self, scheme: Scheme) -> &RequestInstruments {
+        match (scheme, &self.https) {
+            (Scheme::Https, Some(https)) => https,
+            (Scheme::Http | Scheme::Https, _) => &self.http,
+        }
+    }
+
+    /// Binds them, with `has_tls` those of encrypted connections; everything whose attributes are known exists from now on, at 0.
+    pub fn bind(registry: &Registry, has_tls: bool) -> Arc<Self> {
         let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];
         let build_info: Gauge = registry.gauge(&metric::BUILD_INFO, &version);
         build_info.set((), 1);
         let server = Self {
-            duration: registry.histogram(&metric::HTTP_SERVER_REQUEST_DURATION, &[]),
-            active: registry.up_down_counter(&metric::HTTP_SERVER_ACTIVE_REQUESTS, &[]),
-            request_body: registry.histogram(&metric::HTTP_SERVER_REQUEST_BODY_SIZE, &[]),
-            response_body: registry.histogram(&metric::HTTP_SERVER_RESPONSE_BODY_SIZE, &[]),
+            http: RequestInstruments::bind(registry, Scheme::Http),
+            https: has_tls.then(|| RequestInstruments::bind(registry, Scheme::Https)),
             overhead: registry.histogram(&metric::OVERHEAD, &[]),
             errors: registry.counter(&metric::ERRORS, &[]),
             cancelled: registry.counter(&metric::CLIENT_CANCELLED, &[]),
@@ -66,7 +94,6 @@ impl ServerInstruments {
         CancelPhase::ALL.iter().for_each(|phase| server.cancelled.create(*phase));
         Reload::ALL.iter().for_each(|outcome| server.reloads.create(*outcome));
         AuthDecision::ALL.iter().for_each(|decision| server.auth.create(*decision));
-        server.active.create((Method::Post, Plain));
         server.connections.create(());
         server.memory_pressure.create(());
         server.accepted.create(());

@@ -48,7 +48,7 @@ fn a_chat_goes_through_and_is_counted_exactly() {
             format!("gen_ai.client.operation.duration{{{deployment},gen_ai.operation.name=chat}}:count 1"),
             format!("gen_ai.client.token.usage{{{deployment},gen_ai.operation.name=chat,gen_ai.token.type=input}}:count 1"),
             format!("gen_ai.client.token.usage{{{deployment},gen_ai.operation.name=chat,gen_ai.token.type=output}}:count 1"),
-            "http.server.request.duration{http.request.method=POST,http.route=/v1/chat/completions,url.scheme=http,http.response.status_code=200}:count 1".into(),
+            "http.server.request.duration{url.scheme=http,http.request.method=POST,http.route=/v1/chat/completions,http.response.status_code=200}:count 1".into(),
             format!("tollgate.attempts{{{deployment},tollgate.outcome=completed}} 1"),
             "tollgate.auth.decisions{tollgate.decision=allowed} 1".into(),
             "tollgate.overhead.duration{gen_ai.operation.name=chat}:count 1".into(),

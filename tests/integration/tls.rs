@@ -36,6 +36,15 @@ fn http1_over_tls_is_http1_and_its_end_is_told() {
         let answer = exchange(&mut socket, request.as_bytes()).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("{\"x\":1}"), "{answer}");
     }
+    // What is not even a request is one of this connection, too.
+    let mut socket = secure(gateway.address, &folder.client("a", None, &[])).unwrap();
+    let answer = exchange(&mut socket, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    for (scheme, status, expected) in [("https", "200", 2.0), ("https", "400", 1.0), ("http", "", 0.0)] {
+        let attributes = [format!("url.scheme={scheme},"), format!("http.response.status_code={status}")];
+        let attributes = attributes.each_ref().map(String::as_str);
+        assert_eq!(gateway.metric("http.server.request.duration:count", &attributes), expected, "{attributes:?}");
+    }
     // A large answer goes through as well as a small one.
     let large = format!("{{\"x\":\"{}\"}}", "y".repeat(3 << 20));
     let provider = Provider::answering(json("200 OK", &large));

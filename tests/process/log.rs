@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, PipeReader, Read as _, Write as _},
+    net::TcpStream,
     os::{
         fd::OwnedFd,
         unix::{fs::MetadataExt as _, net::UnixStream},
@@ -14,7 +15,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{KEY, PATIENCE};
+use crate::{
+    echo,
+    support::{KEY, PATIENCE, Tollgate},
+};
 
 /// `[log]`, arguments, environment, and what is expected of them.
 type Case<'a, T> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)], T);
@@ -255,6 +259,25 @@ fn the_access_log_has_a_line_for_every_request_and_no_secret() {
             assert!(overhead <= first && first <= line["duration_ms"].as_f64().unwrap(), "{line:?}");
             assert!(line["request_bytes"].as_u64().unwrap() > 80);
         }
+    }
+}
+
+#[test]
+fn the_access_log_says_who_it_was() {
+    let toml = echo("0ms").replacen("[server]\n", "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n", 1);
+    let toml = toml + "[log]\naccess = true\n";
+    let tollgate = Tollgate::start("client", &["serve"], &toml, &[("TOLLGATE_KEY", KEY)]);
+    let address = tollgate.address();
+    for (headers, client) in [
+        ("Host: t\r\n", "127.0.0.1"),
+        ("Host: t\r\nX-Forwarded-For: 192.0.2.1, 2001:db8::7, 127.0.0.1\r\n", "2001:db8::7"),
+        // Not even a request: whom its proxy speaks for is not known.
+        ("", "127.0.0.1"),
+    ] {
+        let mut socket = TcpStream::connect(address).unwrap();
+        write!(socket, "GET /healthz HTTP/1.1\r\n{headers}\r\n").unwrap();
+        let line: Value = serde_json::from_str(&tollgate.line_with("\"request\"")).unwrap();
+        assert_eq!(line["client"], client);
     }
 }
 

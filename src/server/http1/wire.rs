@@ -23,7 +23,7 @@ use crate::{
     http_client::Watchdog,
     message::{self, Framing, Read},
     proxy,
-    server::{guard::Permit, socket::Socket},
+    server::socket::Socket,
 };
 
 /// What is read ahead of a client that sends its next requests early.
@@ -251,7 +251,6 @@ impl Wire {
 #[derive(Debug)]
 pub(in crate::server) struct RequestBody<'a> {
     pub(in crate::server) wire: &'a RefCell<Wire>,
-    pub(in crate::server) permit: &'a Permit,
 }
 
 impl Body for RequestBody<'_> {
@@ -274,9 +273,5 @@ impl Body for RequestBody<'_> {
 impl proxy::RequestBody for RequestBody<'_> {
     fn poll_append(&mut self, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<Result<bool, &'static str>> {
         self.wire.borrow_mut().poll_append(cx, to)
-    }
-
-    fn authenticated(&self) {
-        self.permit.authenticated();
     }
 }

@@ -27,7 +27,6 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct RequestBody {
     stream: Rc<RefCell<RecvStream>>,
-    client: Rc<Client>,
     frames: Rc<Frames>,
     /// What came and had no room.
     held: Bytes,
@@ -70,13 +69,8 @@ pub(super) async fn linger(stream: &RefCell<RecvStream>, client: &Client) {
 }
 
 impl RequestBody {
-    pub(super) fn new(
-        stream: Rc<RefCell<RecvStream>>,
-        announced: Option<u64>,
-        client: Rc<Client>,
-        frames: Rc<Frames>,
-    ) -> Self {
-        Self { stream, client, frames, held: Bytes::new(), left: announced }
+    pub(super) fn new(stream: Rc<RefCell<RecvStream>>, announced: Option<u64>, frames: Rc<Frames>) -> Self {
+        Self { stream, frames, held: Bytes::new(), left: announced }
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
@@ -122,10 +116,6 @@ impl proxy::RequestBody for RequestBody {
         data.advance(room);
         self.held = data;
         Poll::Ready(Ok(true))
-    }
-
-    fn authenticated(&self) {
-        self.client.activity.permit.authenticated();
     }
 
     fn is_apart(&self) -> bool {

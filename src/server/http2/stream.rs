@@ -97,12 +97,12 @@ async fn answer(
     let Asked { head, is_head, body } = asked;
     let rest = Rc::new(RefCell::new(body));
     let response = match head {
-        Err(error) => proxy::refuse(&worker, &error),
+        Err(error) => proxy::refuse(&worker, &*client, &error),
         Ok(head) => {
             let announced = head.headers.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse().ok());
             let forwarded = forwarded(&client.settings, &head.headers);
-            let body = RequestBody::new(Rc::clone(&rest), announced, Rc::clone(&client), Rc::clone(&frames));
-            let mut serving = pin!(proxy::serve(&worker, head, body));
+            let body = RequestBody::new(Rc::clone(&rest), announced, Rc::clone(&frames));
+            let mut serving = pin!(proxy::serve(&worker, &*client, head, body));
             let answer = poll_fn(|cx| match serving.as_mut().poll(cx) {
                 Poll::Ready(response) => Poll::Ready(Some(response)),
                 Poll::Pending => respond.poll_reset(cx).map(|_| None),
