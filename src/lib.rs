@@ -54,8 +54,11 @@ pub struct Tollgate {
     pub places: Vec<Listen>,
     /// Where operators connect.
     pub admin_place: Option<Listen>,
+    /// How the exports go.
+    pub exports: export::State,
     server: Server,
     admin: Option<admin::Running>,
+    gateway: Arc<ArcSwap<Gateway>>,
     /// `None` for a configuration that came from no file.
     reloader: Option<Rc<Reloader>>,
     exporter: JoinHandle<()>,
@@ -92,6 +95,7 @@ impl Tollgate {
         });
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
+        let exports = exporter.state();
         let admin = Admin::bind(&config.admin, inherited.take_admin())?;
         let server = Server::start(&config.server, &gateway, certificates, inherited)?;
         let parts = admin::Parts {
@@ -115,8 +119,10 @@ impl Tollgate {
         Ok(Self {
             places: server.places.clone(),
             admin_place: admin.as_ref().map(|admin| admin.place.clone()),
+            exports,
             server,
             admin,
+            gateway,
             reloader,
             exporter,
             stop_export,
@@ -132,6 +138,27 @@ impl Tollgate {
     /// Reads the configuration again, if it came from a file.
     pub fn reload(&self) -> Option<Reloaded> {
         self.reloader.as_ref().map(|reloader| reloader.reload())
+    }
+
+    /// Waits until the configuration has been read again, for whatever reason.
+    pub fn reloaded(&self) -> impl Future<Output = ()> + use<> {
+        let reloader = self.reloader.clone();
+        async move {
+            match reloader {
+                Some(reloader) => reloader.reloaded().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What came of the last time that the configuration was read again.
+    pub fn last_reload(&self) -> Option<Reloaded> {
+        Some(self.reloader.as_ref()?.last()?.1)
+    }
+
+    /// How many requests of clients are under way.
+    pub fn requests_under_way(&self) -> i64 {
+        self.gateway.load().requests_under_way()
     }
 
     /// Whether every worker thread has turned since the last time that this was asked.

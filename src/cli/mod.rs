@@ -13,7 +13,9 @@ mod log;
 mod man;
 mod metrics;
 mod serve;
+mod status;
 mod supervisor;
+mod time;
 
 use std::{io::Write, process::ExitCode};
 

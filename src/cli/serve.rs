@@ -11,13 +11,13 @@ use tokio::{
 use super::{
     FAILED, USAGE,
     log::{self, say},
+    status,
     supervisor::Supervisor,
 };
 use crate::{
     Tollgate,
     config::{Config, Environment, Listen, Source},
     export::{Report, table::Table},
-    gateway::Reloaded,
     server::Inherited,
     telemetry::Registry,
 };
@@ -112,16 +112,22 @@ pub(super) fn until_signal(
         if let Some(address) = &gateway.admin_place {
             tracing::info!(%address, "admin listener");
         }
-        supervisor.ready(&serving(&gateway.places));
+        supervisor.ready(status::line(&gateway));
         let mut watchdog = tokio::time::interval(supervisor.watch_interval());
+        let mut looks = tokio::time::interval(supervisor.status_interval());
         loop {
             tokio::select! {
                 _ = watchdog.tick() => if gateway.beats() { supervisor.is_alive() },
                 () = either(&mut terminate, &mut interrupt) => break,
                 Some(()) = hangup.recv() => {
                     supervisor.reloading();
-                    supervisor.ready(&reloaded(&gateway));
+                    if gateway.reload().is_none() {
+                        tracing::warn!("SIGHUP: there is no configuration file to be read again");
+                    }
+                    supervisor.ready(status::line(&gateway));
                 }
+                () = gateway.reloaded() => supervisor.status(status::line(&gateway)),
+                _ = looks.tick() => supervisor.status(status::line(&gateway)),
                 () = gateway.failed() => {
                     tracing::error!("a worker thread ended");
                     return FAILED;
@@ -139,22 +145,6 @@ pub(super) fn until_signal(
     // A name that is still being looked up for the exporter must not hold up the end.
     runtime.shutdown_background();
     code
-}
-
-/// Reads the configuration again; the status says what came of it.
-fn reloaded(gateway: &Tollgate) -> String {
-    match gateway.reload() {
-        None => tracing::warn!("SIGHUP: there is no configuration file to be read again"),
-        Some(Reloaded::Rejected { why }) => return format!("the old configuration stays in force: {why}"),
-        Some(_) => {}
-    }
-    serving(&gateway.places)
-}
-
-/// The status of a service that is well.
-fn serving(places: &[Listen]) -> String {
-    let places: Vec<String> = places.iter().map(ToString::to_string).collect();
-    format!("serving on {}", places.join(" and "))
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -1,6 +1,7 @@
 //! What a supervisor such as systemd is told (sd_notify(3)), if there is one that listens.
 
 use std::{
+    cell::RefCell,
     os::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram},
@@ -15,12 +16,17 @@ use crate::config::Environment;
 /// Longest wait for room in the supervisor's socket.
 const SENDING_MAX: Duration = Duration::from_secs(1);
 
+/// From one look at the status to the next, at most: every change is a message to the supervisor.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The socket that news goes to.
 #[derive(Debug, Default)]
 pub(super) struct Supervisor {
     socket: Option<UnixDatagram>,
     /// How often it wants to hear that all is well.
     watchdog: Option<Duration>,
+    /// The status that it was told last.
+    status: RefCell<String>,
 }
 
 impl Supervisor {
@@ -36,11 +42,21 @@ impl Supervisor {
         let is_ours = environment.get("WATCHDOG_PID").is_none_or(|pid| *pid == std::process::id().to_string());
         let limit = environment.get("WATCHDOG_USEC").filter(|_| is_ours).and_then(|limit| limit.parse().ok());
         // Twice within the limit, as sd_watchdog_enabled(3) recommends.
-        Self { socket, watchdog: limit.filter(|limit| *limit > 0).map(|limit| Duration::from_micros(limit) / 2) }
+        let watchdog = limit.filter(|limit| *limit > 0).map(|limit| Duration::from_micros(limit) / 2);
+        Self { socket, watchdog, status: RefCell::default() }
     }
 
-    pub(super) fn ready(&self, status: &str) {
-        self.say(&format!("READY=1\nSTATUS={}", line(status)));
+    pub(super) fn ready(&self, status: String) {
+        self.say(&format!("READY=1\nSTATUS={status}"));
+        self.status.replace(status);
+    }
+
+    /// What there is to know about the service, if it has changed.
+    pub(super) fn status(&self, status: String) {
+        if *self.status.borrow() != status {
+            self.say(&format!("STATUS={status}"));
+            self.status.replace(status);
+        }
     }
 
     pub(super) fn reloading(&self) {
@@ -63,6 +79,11 @@ impl Supervisor {
         self.watchdog.filter(|_| self.socket.is_some()).unwrap_or(Duration::from_secs(3_600))
     }
 
+    /// How often to look whether the status has changed.
+    pub(super) fn status_interval(&self) -> Duration {
+        self.watch_interval().min(if self.socket.is_some() { STATUS_INTERVAL } else { Duration::MAX })
+    }
+
     fn say(&self, text: &str) {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(text.as_bytes())
@@ -82,9 +103,4 @@ fn connect(name: &str) -> std::io::Result<UnixDatagram> {
     // A supervisor that is busy is waited for, but not for ever.
     socket.set_write_timeout(Some(SENDING_MAX))?;
     Ok(socket)
-}
-
-/// The first line, for a status is one.
-fn line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -2,14 +2,14 @@
 //!
 //! Each receiver has a driver of its own, so that one in trouble never delays another.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Bounds, Delivery, Report, destination::Destination, source::Source};
+use super::{Bounds, Delivery, Receiver, Report, destination::Destination, source::Source};
 use crate::http_client::{Pool, TlsFiles};
 
 /// The longest that the last export may hold up the end of the process.
@@ -20,6 +20,8 @@ const LAST_EXPORT_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Driver {
     pub(super) source: Source,
     pub(super) destination: Option<Destination>,
+    /// Hears what came of every export.
+    pub(super) receiver: Option<Arc<Receiver>>,
     /// From the start of one export to the start of the next.
     interval: Duration,
     /// One export with its retries.
@@ -36,7 +38,7 @@ impl Driver {
     ) -> Self {
         // An interval of zero would be a busy loop.
         let interval = interval.max(Duration::from_millis(1));
-        Self { source, destination, interval, timeout: timeout.unwrap_or(interval), exports: 0 }
+        Self { source, destination, receiver: None, interval, timeout: timeout.unwrap_or(interval), exports: 0 }
     }
 
     /// Exports at once, then at every interval, from start to start, until `stop`, and then once
@@ -47,6 +49,7 @@ impl Driver {
         // A sender that is gone stops it as well.
         let mut stop = pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
         let mut due = Instant::now();
+        let receiver = self.receiver.clone();
         let mut arrived = true;
         let hurry = Notify::new();
         let end = loop {
@@ -71,6 +74,9 @@ impl Driver {
                 }
             };
             arrived = done.as_ref().is_some_and(|report| report.delivery.arrived());
+            if let Some(receiver) = &receiver {
+                receiver.hear(arrived);
+            }
             if let Some(report) = done {
                 observe(&report);
             }

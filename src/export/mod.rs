@@ -25,6 +25,7 @@ mod retry;
 mod scrape;
 mod send;
 mod source;
+mod state;
 pub mod table;
 
 use std::{
@@ -43,6 +44,7 @@ use tokio::{
 
 pub use answer::ErrorType;
 pub use scrape::Scrape;
+pub use state::{Receiver, State};
 
 use self::{destination::Destination, driver::Driver, source::Source};
 use crate::{config::Telemetry, telemetry::Registry};
@@ -52,6 +54,7 @@ use crate::{config::Telemetry, telemetry::Registry};
 pub struct Exporter {
     registry: Arc<Registry>,
     drivers: Vec<Driver>,
+    state: State,
 }
 
 /// How one export went.
@@ -122,16 +125,24 @@ impl Exporter {
     /// bound and no request has been served.
     pub fn new(registry: Arc<Registry>, telemetry: &Telemetry) -> Result<Self, String> {
         let resource: Arc<[(String, String)]> = telemetry.resource.as_slice().into();
+        let state = State::of(&telemetry.destinations);
         let mut drivers = Vec::with_capacity(telemetry.destinations.len() + 1);
         for (number, settings) in telemetry.destinations.iter().enumerate() {
             let mut source = Source::new(Arc::clone(&registry));
             let destination = Destination::new(&mut source, settings, &resource, number)?;
-            drivers.push(Driver::new(source, Some(destination), settings.interval, settings.export_timeout));
+            let mut driver = Driver::new(source, Some(destination), settings.interval, settings.export_timeout);
+            driver.receiver = state.receivers().get(number).cloned();
+            drivers.push(driver);
         }
         if telemetry.console || drivers.is_empty() {
             drivers.push(Driver::new(Source::new(Arc::clone(&registry)), None, telemetry.interval, None));
         }
-        Ok(Self { registry, drivers })
+        Ok(Self { registry, drivers, state })
+    }
+
+    /// How the exports go, while they do.
+    pub fn state(&self) -> State {
+        self.state.clone()
     }
 
     /// Exports at once, then at every interval, from start to start, until `shutdown`, and then once
@@ -142,7 +153,7 @@ impl Exporter {
     /// Every export is shown to `observe`, also at the pace of one that goes nowhere. Needs a
     /// `LocalSet`. Returns at most 5 s after `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>, observe: impl FnMut(&Registry, &Report)) {
-        let Self { registry, drivers } = self;
+        let Self { registry, drivers, .. } = self;
         let observe = RefCell::new(observe);
         let (stop, stopped) = watch::channel(false);
         let drivers = drivers.into_iter().map(|driver| {

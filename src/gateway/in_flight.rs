@@ -47,6 +47,11 @@ impl InFlight {
         })
     }
 
+    /// How many workers there is room for.
+    pub(super) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Begins a request of the key of that number on the worker of that number, or says what there are
     /// too many of.
     pub fn enter(self: &Arc<Self>, worker: usize, key: usize) -> Result<Turn, Error> {

@@ -79,6 +79,11 @@ impl Gateway {
         })
     }
 
+    /// How many requests are under way, also those of gateways before it.
+    pub fn requests_under_way(&self) -> i64 {
+        self.instruments.under_way()
+    }
+
     /// The client keys.
     pub fn keys(&self) -> &Keys {
         &self.keys

@@ -12,6 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use super::Gateway;
 use crate::{
@@ -52,6 +53,7 @@ pub struct Reloader {
     rejected: RefCell<Files>,
     last: RefCell<Option<(SystemTime, Reloaded)>>,
     applied: Cell<SystemTime>,
+    has_reloaded: Notify,
 }
 
 impl Reloader {
@@ -72,6 +74,7 @@ impl Reloader {
             rejected: RefCell::default(),
             last: RefCell::default(),
             applied: Cell::new(SystemTime::now()),
+            has_reloaded: Notify::new(),
         }
     }
 
@@ -98,12 +101,18 @@ impl Reloader {
         };
         self.gateway.load().instruments.reloads.add(outcome, 1);
         *self.last.borrow_mut() = Some((SystemTime::now(), reloaded.clone()));
+        self.has_reloaded.notify_one();
         reloaded
+    }
+
+    /// Waits until the configuration has been read again, whoever had it read.
+    pub async fn reloaded(&self) {
+        self.has_reloaded.notified().await;
     }
 
     fn attempt(&self) -> Reloaded {
         let rejected = |why: String| Reloaded::Rejected { why };
-        let loaded = match self.started.load() {
+        let mut loaded = match self.started.load() {
             Ok(loaded) => loaded,
             Err(error) => {
                 let why = error.to_string();
@@ -123,6 +132,8 @@ impl Reloader {
         if !has_changed {
             return Reloaded::Unchanged;
         }
+        // There are as many threads as were started, whatever the file says by now.
+        loaded.config.server.threads = self.gateway.load().in_flight.workers();
         let gateway = match Gateway::new(&loaded.config, &self.registry) {
             Ok(gateway) => gateway,
             Err(why) => return rejected(format!("{}: {why}", loaded.source.file.display())),
@@ -184,5 +195,38 @@ impl Reloader {
                 changed = Some(look);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::{Config, Environment};
+
+    #[test]
+    fn there_is_room_for_as_many_workers_as_were_started() {
+        let folder = std::env::temp_dir().join(format!("tollgate-reload-threads-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("tollgate.toml");
+        let write = |threads: u32| {
+            let toml = format!(
+                "[server]\nthreads = {threads}\n[providers.p]\nkind = \"echo\"\n[models.m]\n\
+                 deployments = [{{ provider = \"p\" }}]\n[[keys]]\nname = \"k\"\nkey = \"tg-0123456789abcdefghij\"\n"
+            );
+            fs::write(&path, toml).unwrap();
+        };
+        write(3);
+        let loaded = Config::load(Some(&path), &Environment::default()).unwrap();
+        let registry = Registry::new();
+        let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(&loaded.config, &registry).unwrap()));
+        let reloader = Reloader::new(loaded.source, registry, Arc::clone(&gateway), Vec::new());
+        for threads in [1, 200] {
+            write(threads);
+            assert!(matches!(reloader.reload(), Reloaded::Applied { .. }));
+            assert_eq!(gateway.load().in_flight.workers(), 3);
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -52,6 +52,11 @@ impl<D: Dimension> UpDownCounter<D> {
         self.family.cell(of.index()).value().cast_signed()
     }
 
+    /// How many there are of all that have ever been counted.
+    pub fn sum(&self) -> i64 {
+        self.family.values().map(u64::cast_signed).sum()
+    }
+
     /// Sets an observed value; such a series is never entered.
     pub fn observe(&self, of: D, value: i64) {
         self.family.cell(of.index()).set(value.cast_unsigned());

@@ -69,6 +69,11 @@ impl ServerInstruments {
         }
     }
 
+    /// How many requests are under way.
+    pub fn under_way(&self) -> i64 {
+        self.http.active.sum() + self.https.as_ref().map_or(0, |https| https.active.sum())
+    }
+
     /// Binds them, with `has_tls` those of encrypted connections; everything whose attributes are known exists from now on, at 0.
     pub fn bind(registry: &Registry, has_tls: bool) -> Arc<Self> {
         let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];

@@ -303,6 +303,11 @@ impl Family {
         self.metric.buckets.index(value)
     }
 
+    /// The values of the series that there are.
+    pub(super) fn values(&self) -> impl Iterator<Item = u64> {
+        self.series().map(|series| series.0.value())
+    }
+
     fn series(&self) -> impl Iterator<Item = &Series> {
         self.cells.iter().filter_map(|cell| cell.get()?.as_ref())
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsFd, AsRawFd},
@@ -30,6 +30,8 @@ struct Supervisor {
     folder: PathBuf,
     news: UnixDatagram,
     public: TcpListener,
+    /// `OTEL_METRICS_EXPORTER` of the service.
+    exporter: &'static str,
 }
 
 impl Supervisor {
@@ -42,7 +44,7 @@ impl Supervisor {
         news.set_read_timeout(Some(PATIENCE)).unwrap();
         let public = TcpListener::bind("127.0.0.1:0").unwrap();
         to_be_handed_over(&public);
-        Self { folder, news, public }
+        Self { folder, news, public, exporter: "none" }
     }
 
     fn address(&self) -> SocketAddr {
@@ -70,7 +72,7 @@ impl Supervisor {
             .arg(format!("exec{away} && LISTEN_PID=$$ exec {program} serve{there}"))
             .current_dir(&self.folder)
             .env_clear()
-            .envs([("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "none")])
+            .envs([("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", self.exporter)])
             .env("LISTEN_FDS", sockets.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .env("NOTIFY_SOCKET", self.folder.join("notify"))
@@ -130,7 +132,7 @@ fn the_supervisor_hears_how_the_service_is() {
     let supervisor = Supervisor::new("news");
     let mut service = supervisor.start();
     let ready = supervisor.hears("READY=1");
-    assert_eq!(ready, format!("READY=1\nSTATUS=serving on {}", supervisor.address()));
+    assert_eq!(ready, format!("READY=1\nSTATUS=serving on {}; 0 requests under way", supervisor.address()));
     let begun = Instant::now();
     (0..3).for_each(|_| drop(supervisor.hears("WATCHDOG=1")));
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
@@ -151,6 +153,72 @@ fn the_supervisor_hears_how_the_service_is() {
 }
 
 /// The status of one request on a connection of its own, or why there is none.
+/// Takes exports for as long as it is told to, and refuses them otherwise.
+fn receiver() -> (SocketAddr, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let takes = Arc::new(AtomicBool::new(true));
+    let answer = Arc::clone(&takes);
+    std::thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let mut socket = BufReader::new(socket);
+            let mut length = 0;
+            let mut line = String::new();
+            while socket.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {
+                let lower = line.to_ascii_lowercase();
+                length = lower.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                line.clear();
+            }
+            let _cut = socket.read_exact(&mut vec![0; length]).is_err();
+            let status = if answer.load(Relaxed) { "200 OK" } else { "400 Bad Request" };
+            let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+            let _gone = socket.get_mut().write_all(head.as_bytes()).is_err();
+        }
+    });
+    (address, takes)
+}
+
+#[test]
+fn the_status_is_that_of_the_moment() {
+    let (address, takes) = receiver();
+    for (name, watch) in [("watched", "interval = \"50ms\""), ("told", "watch = false")] {
+        let mut supervisor = Supervisor::new(name);
+        supervisor.exporter = "otlp";
+        let supervisor = supervisor;
+        let admin = supervisor.folder.join("admin");
+        let config = TOML
+            .replace("watch = false", watch)
+            .replace("\"echo\"\n[models", "\"echo\"\ndelay = \"50ms\"\n[models")
+            + &format!(
+                "[admin]\nlisten = \"unix:{}\"\n[telemetry]\nendpoint = \"http://{address}\"\ninterval = \"50ms\"\n",
+                admin.display()
+            );
+        let write = |text: &str| {
+            fs::write(supervisor.folder.join("tollgate.toml"), text).unwrap();
+            if name == "told" {
+                get(UnixStream::connect(&admin).unwrap(), "POST", "/reload");
+            }
+        };
+        fs::write(supervisor.folder.join("tollgate.toml"), &config).unwrap();
+        let service = supervisor.start();
+        let well = format!("STATUS=serving on {}; 0 requests under way; otlp takes metrics", supervisor.address());
+        supervisor.hears(&well);
+        takes.store(false, Relaxed);
+        supervisor.hears("; 0 requests under way; otlp has taken no metrics since 20");
+        takes.store(true, Relaxed);
+        supervisor.hears(&well);
+        let client = crate::stream(supervisor.address(), 1000);
+        supervisor.hears("; 1 request under way; ");
+        drop(client);
+        supervisor.hears(&well);
+        write("[server\n");
+        supervisor.hears("STATUS=the old configuration stays in force: tollgate.toml:1:8: unclosed table");
+        write(&config.replace("50ms\"\n[models", "51ms\"\n[models"));
+        supervisor.hears(&well);
+        drop(service);
+    }
+}
+
 fn ask(address: SocketAddr) -> std::io::Result<u16> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -201,8 +269,8 @@ fn nobody_is_refused_while_the_service_restarts() {
 }
 
 /// What the admin listener or the public one says to a GET.
-fn get(mut socket: impl Read + Write, path: &str) -> String {
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+fn get(mut socket: impl Read + Write, method: &str, path: &str) -> String {
+    write!(socket, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().to_owned()
@@ -220,9 +288,9 @@ fn a_socket_named_admin_is_the_admin_listeners() {
         ready.contains(&format!("serving on {}", supervisor.address())) && !ready.contains("admin.sock"),
         "{ready}"
     );
-    assert_eq!(get(UnixStream::connect(&path).unwrap(), "/status.json"), "200");
-    assert_eq!(get(UnixStream::connect(&path).unwrap(), "/v1/models"), "404");
-    assert_eq!(get(TcpStream::connect(supervisor.address()).unwrap(), "/status.json"), "404");
+    assert_eq!(get(UnixStream::connect(&path).unwrap(), "GET", "/status.json"), "200");
+    assert_eq!(get(UnixStream::connect(&path).unwrap(), "GET", "/v1/models"), "404");
+    assert_eq!(get(TcpStream::connect(supervisor.address()).unwrap(), "GET", "/status.json"), "404");
     assert_eq!(ask(supervisor.address()).unwrap(), 200);
     service.signal("TERM");
     assert!(service.0.wait().unwrap().success());
