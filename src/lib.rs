@@ -91,7 +91,7 @@ impl Tollgate {
                 Some(certificates) => Box::new(Arc::clone(certificates)),
                 None => Box::new(NoCertificates),
             };
-            Rc::new(Reloader::new(source, registry, Arc::clone(&gateway), vec![part]))
+            Rc::new(Reloader::new(config, source, registry, Arc::clone(&gateway), vec![part]))
         });
         let scrape = config.telemetry.prometheus.then(|| Scrape::new(Arc::clone(&registry)));
         let exporter = Exporter::new(registry, &config.telemetry)?;
@@ -104,6 +104,9 @@ impl Tollgate {
             ready: server.readiness(),
             gateway: Arc::clone(&gateway),
             reloader: reloader.clone(),
+            public: server.places.clone(),
+            has_tls: config.server.tls.is_some(),
+            exports: exports.clone(),
         };
         let admin = admin.map(|admin| admin.start(parts));
         if let (Some(reloader), Some(interval)) = (&reloader, config.reload.watch) {

@@ -15,7 +15,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -32,7 +32,7 @@ use tokio::{
 use self::{routes::Routes, status::Status};
 use crate::{
     config::{self, Listen},
-    export::Scrape,
+    export::{self, Scrape},
     gateway::{Gateway, Reloader},
     message,
 };
@@ -92,6 +92,11 @@ pub struct Parts {
     pub gateway: Arc<ArcSwap<Gateway>>,
     /// `None`: there is nothing to be read again.
     pub reloader: Option<Rc<Reloader>>,
+    /// Where clients connect.
+    pub public: Vec<Listen>,
+    /// Those in the network take TLS only.
+    pub has_tls: bool,
+    pub exports: export::State,
 }
 
 /// The listener at work.
@@ -132,10 +137,14 @@ impl Admin {
         let Self { listener, token } = self;
         let (stop, stopped) = watch::channel(false);
         let place = listener.place.clone();
+        let Parts { scrape, resource, ready, gateway, reloader, public, has_tls, exports } = parts;
+        let public = public.iter().map(|place| ("public", place, has_tls && matches!(place, Listen::Tcp(_))));
+        let listeners = public.chain([("admin", &place, false)]).map(status::listener).collect();
+        let status = Status { started: Instant::now(), listeners, ready, gateway, reloader, exports };
         let routes = Rc::new(Routes {
-            scrape: parts.scrape.map(RefCell::new),
-            resource: parts.resource.into(),
-            status: Status::new(parts.ready, parts.gateway, parts.reloader),
+            scrape: scrape.map(RefCell::new),
+            resource: resource.into(),
+            status,
             token,
             is_private: matches!(place, Listen::Unix(_)),
         });

@@ -12,22 +12,25 @@ use std::{
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, Reloaded, Reloader};
+use crate::{
+    config::{Listen, Waiting},
+    export::{Receiver, State},
+    gateway::{Gateway, Reloaded, Reloader},
+};
 
 /// What can be told, and what can be asked for.
 #[derive(Debug)]
 pub(super) struct Status {
-    started: Instant,
-    ready: Arc<AtomicBool>,
-    gateway: Arc<ArcSwap<Gateway>>,
-    reloader: Option<Rc<Reloader>>,
+    pub(super) started: Instant,
+    /// As [`listener`] makes them.
+    pub(super) listeners: Vec<Value>,
+    pub(super) ready: Arc<AtomicBool>,
+    pub(super) gateway: Arc<ArcSwap<Gateway>>,
+    pub(super) reloader: Option<Rc<Reloader>>,
+    pub(super) exports: State,
 }
 
 impl Status {
-    pub(super) fn new(ready: Arc<AtomicBool>, gateway: Arc<ArcSwap<Gateway>>, reloader: Option<Rc<Reloader>>) -> Self {
-        Self { started: Instant::now(), ready, gateway, reloader }
-    }
-
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Relaxed)
     }
@@ -39,7 +42,10 @@ impl Status {
             let deployments = model.deployments.iter().map(|deployment| {
                 let in_flight = deployment.instruments.active.value(());
                 json!({
-                    "provider": deployment.provider.name, "model": deployment.model, "in_flight": in_flight,
+                    "deployment": deployment.label.to_str().unwrap_or_default(),
+                    "provider": deployment.provider.name,
+                    "model": deployment.model,
+                    "in_flight": in_flight,
                 })
             });
             json!({ "name": model.name, "deployments": deployments.collect::<Vec<_>>() })
@@ -48,8 +54,11 @@ impl Status {
             "version": env!("CARGO_PKG_VERSION"),
             "ready": self.is_ready(),
             "uptime_seconds": self.started.elapsed().as_secs(),
+            "listeners": self.listeners,
+            "requests": gateway.requests_under_way(),
             "connections": gateway.instruments.connections.value(()),
             "config": self.reloader.as_ref().map(|reloader| config(reloader)),
+            "exports": self.exports.receivers().iter().map(|receiver| export(receiver)).collect::<Vec<_>>(),
             "models": models.collect::<Vec<_>>(),
         })
     }
@@ -65,6 +74,20 @@ impl Status {
     }
 }
 
+/// A place where somebody can connect.
+pub(super) fn listener((name, place, has_tls): (&str, &Listen, bool)) -> Value {
+    json!({ "name": name, "address": place.to_string(), "tls": has_tls })
+}
+
+fn export(receiver: &Receiver) -> Value {
+    json!({
+        "name": receiver.name,
+        "url": *receiver.url,
+        "taken_at": receiver.taken_at().map(time),
+        "failing_since": receiver.failing_since().map(time),
+    })
+}
+
 fn config(reloader: &Reloader) -> Value {
     let last = reloader.last().map(|(at, reloaded)| {
         let mut last = outcome(&reloaded);
@@ -75,14 +98,30 @@ fn config(reloader: &Reloader) -> Value {
         "file": reloader.source().file,
         "applied_at": time(reloader.applied()),
         "last_reload": last,
-        "waiting_for_a_restart": reloader.waiting_for_a_restart(),
+        "digest": reloader.digest(),
+        "waiting_for_a_restart": reloader.waiting_for_a_restart().iter().map(waiting).collect::<Vec<_>>(),
+    })
+}
+
+fn waiting(waiting: &Waiting) -> Value {
+    // They are JSON already, and null where they are not set.
+    let value = |text: &Option<String>| text.as_deref().map(|text| serde_json::from_str::<Value>(text).ok());
+    json!({
+        "option": waiting.option, "in_force": value(&waiting.in_force), "in_file": value(&waiting.in_file),
     })
 }
 
 /// What came of a reload.
 pub(super) fn outcome(reloaded: &Reloaded) -> Value {
     match reloaded {
-        Reloaded::Applied { warnings } => json!({ "outcome": "applied", "warnings": warnings }),
+        Reloaded::Applied { changes, warnings } => json!({
+            "outcome": "applied",
+            "added": changes.added,
+            "changed": changes.changed,
+            "removed": changes.removed,
+            "files": changes.files,
+            "warnings": warnings,
+        }),
         Reloaded::Unchanged => json!({ "outcome": "unchanged" }),
         Reloaded::Rejected { why } => json!({ "outcome": "rejected", "error": why }),
     }
@@ -111,7 +150,14 @@ pub(super) mod tests {
     pub(in crate::admin) fn status() -> Status {
         let loaded = Config::demo(&Environment::default(), "tg-status-test-key-00001").unwrap();
         let gateway = Gateway::new(&loaded.config, &Registry::new()).unwrap();
-        Status::new(Arc::new(AtomicBool::new(true)), Arc::new(ArcSwap::from_pointee(gateway)), None)
+        Status {
+            started: Instant::now(),
+            listeners: Vec::new(),
+            ready: Arc::new(AtomicBool::new(true)),
+            gateway: Arc::new(ArcSwap::from_pointee(gateway)),
+            reloader: None,
+            exports: State::default(),
+        }
     }
 
     #[test]

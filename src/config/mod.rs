@@ -3,6 +3,7 @@
 //! Owns parsing, validation and secrets. Opens no socket and knows nothing of requests.
 
 mod admin;
+mod changes;
 mod destination;
 mod endpoint;
 mod environment;
@@ -30,6 +31,7 @@ use std::{
 };
 
 pub use self::{
+    changes::{Changes, Inventory, Waiting},
     environment::Environment,
     listen::Listen,
     log::{Log, LogFormat, LogLevel},

@@ -1,7 +1,7 @@
 //! What a configuration was read from: to be read again, watched, compared and shown.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use std::{
 use ring::digest;
 use toml::Value;
 
-use super::{Config, ConfigError, Environment, Loaded};
+use super::{Config, ConfigError, Environment, Loaded, Waiting};
 
 /// Sections whose options are read once, at the start.
 const FIXED: [&str; 5] = ["server", "admin", "telemetry", "log", "reload"];
@@ -149,25 +149,28 @@ impl Source {
     }
 
     /// The options that differ from those in `started` and take effect at the next start only.
-    pub fn waiting_for_a_restart(&self, started: &Self) -> Vec<String> {
-        let [then, now] = [&started.text, &self.text].map(|text| {
-            let mut options = BTreeMap::new();
-            let table = table(text);
-            for name in FIXED {
-                if let Some(section) = table.get(name) {
-                    flatten(name, section, &mut options);
-                }
-            }
-            options
-        });
+    pub fn waiting_for_a_restart(&self, started: &Self) -> Vec<Waiting> {
+        let (then, now) = (options(&started.text), options(&self.text));
         // Certificates may change while there are some.
         let has_tls = [&then, &now].iter().all(|options| options.contains_key("server.tls.cert"));
         let is_live = |name: &str| LIVE.contains(&name) || has_tls && name.starts_with("server.tls.");
-        let differs = |name: &&String| then.get(*name) != now.get(*name) && !is_live(name);
-        let mut names: Vec<String> = then.keys().chain(now.keys()).filter(differs).cloned().collect();
-        names.sort();
-        names.dedup();
-        names
+        let waiting = different(&then, &now).filter(|(name, ..)| !is_live(name));
+        waiting.map(|(option, in_force, in_file)| Waiting { option, in_force, in_file }).collect()
+    }
+
+    /// The options that differ from those in `before` and that a reload puts in force.
+    pub fn changed_options(&self, before: &Self) -> Vec<String> {
+        let (then, now) = (options(&before.text), options(&self.text));
+        let names = different(&then, &now).map(|(name, ..)| name);
+        names.filter(|name| LIVE.contains(&name.as_str())).collect()
+    }
+
+    /// The files that were read with another content than in `before`, or not at all there.
+    pub fn changed_files(&self, before: &Self) -> Vec<String> {
+        let digest_in =
+            |files: &[Seen], path: &Path| files.iter().find(|seen| seen.path == path).map(|seen| seen.digest);
+        let is_new = |seen: &&Seen| digest_in(&before.files, &seen.path) != Some(seen.digest);
+        self.files.iter().filter(is_new).map(|seen| seen.path.display().to_string()).collect()
     }
 
     /// The file as JSON, with every secret masked.
@@ -181,6 +184,43 @@ impl Source {
 fn table(text: &str) -> toml::Table {
     // It was read before, or there would be no source.
     text.parse().unwrap_or_default()
+}
+
+/// The options of the sections that are not lists of named things.
+fn options(text: &str) -> BTreeMap<String, Value> {
+    let mut options = BTreeMap::new();
+    let table = table(text);
+    for name in FIXED {
+        if let Some(section) = table.get(name) {
+            flatten(name, section, &mut options);
+        }
+    }
+    options
+}
+
+/// Names and values of the options that are not the same in both, in the order of names.
+fn different<'a>(
+    then: &'a BTreeMap<String, Value>,
+    now: &'a BTreeMap<String, Value>,
+) -> impl Iterator<Item = (String, Option<String>, Option<String>)> {
+    let names: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    names.into_iter().filter(|name| then.get(*name) != now.get(*name)).map(move |name| {
+        let [then, now] = [then, now].map(|options| {
+            let mut shown =
+                Value::Table([(last_part(name).to_owned(), options.get(name)?.clone())].into_iter().collect());
+            mask(&mut shown);
+            serde_json::to_string(shown.get(last_part(name))?).ok()
+        });
+        (name.clone(), then, now)
+    })
+}
+
+/// What an option is called within its section: secrets are known by that.
+fn last_part(name: &str) -> &str {
+    match name.split_once(".headers.") {
+        Some(_) => "headers",
+        None => name.rsplit('.').next().unwrap_or(name),
+    }
 }
 
 fn flatten(name: &str, value: &Value, to: &mut BTreeMap<String, Value>) {
@@ -237,15 +277,27 @@ mod tests {
     fn options_that_wait_for_a_restart_are_named() {
         let started =
             source("[server]\nlisten = \"127.0.0.1:1\"\nbody_timeout = \"1s\"\n[telemetry]\ninterval = \"1s\"\n");
-        assert_eq!(started.waiting_for_a_restart(&started), [""; 0]);
+        assert_eq!(started.waiting_for_a_restart(&started), []);
         let now = source(
             "[server]\nlisten = \"127.0.0.1:2\"\nbody_timeout = \"2s\"\nthreads = 2\n[models.m]\ndeployments = []\n\
-             [admin]\nlisten = \"127.0.0.1:3\"\n",
+             [admin]\ntoken = \"canary\"\n[telemetry]\nheaders = { x = \"canary\" }\nendpoint = \"http://h/?k=canary\"\n",
         );
+        let waiting = now.waiting_for_a_restart(&started).into_iter().map(|waiting| {
+            let [before, after] = [waiting.in_force, waiting.in_file].map(|value| value.unwrap_or("-".into()));
+            format!("{} {before} {after}", waiting.option)
+        });
         assert_eq!(
-            now.waiting_for_a_restart(&started),
-            ["admin.listen", "server.listen", "server.threads", "telemetry.interval"]
+            waiting.collect::<Vec<_>>(),
+            [
+                "admin.token - \"***\"",
+                "server.listen \"127.0.0.1:1\" \"127.0.0.1:2\"",
+                "server.threads - 2",
+                "telemetry.endpoint - \"http://h/?***\"",
+                "telemetry.headers.x - \"***\"",
+                "telemetry.interval \"1s\" -",
+            ]
         );
+        assert_eq!(now.changed_options(&started), ["server.body_timeout"]);
     }
 
     #[test]

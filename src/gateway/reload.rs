@@ -16,15 +16,15 @@ use tokio::sync::Notify;
 
 use super::Gateway;
 use crate::{
-    config::{Files, Loaded, Look, Source},
+    config::{Changes, Config, Files, Inventory, Loaded, Look, Source, Waiting},
     telemetry::{Registry, dimensions::Reload},
 };
 
 /// What came of looking at the configuration again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reloaded {
-    /// It is in force; what the operator should know.
-    Applied { warnings: Vec<String> },
+    /// It is in force: what is different, and what the operator should know.
+    Applied { changes: Changes, warnings: Vec<String> },
     /// Nothing is different.
     Unchanged,
     /// The old one stays, for this reason.
@@ -40,12 +40,26 @@ pub trait Part: fmt::Debug {
     fn commit(&self);
 }
 
+/// A configuration in force.
+#[derive(Debug)]
+struct Running {
+    source: Source,
+    digest: [u8; 32],
+    inventory: Inventory,
+}
+
+impl Running {
+    fn new(config: &Config, source: Source) -> Self {
+        Self { digest: source.digest(), inventory: Inventory::of(config), source }
+    }
+}
+
 /// Reads the configuration again when told to. Lives on the control thread.
 #[derive(Debug)]
 pub struct Reloader {
     started: Source,
     /// What is in force.
-    running: RefCell<(Source, [u8; 32])>,
+    running: RefCell<Running>,
     registry: Arc<Registry>,
     gateway: Arc<ArcSwap<Gateway>>,
     parts: Vec<Box<dyn Part>>,
@@ -57,17 +71,17 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// For a gateway that runs on what came from `source`.
+    /// For a gateway that runs on `config`, which came from `source`.
     pub fn new(
+        config: &Config,
         source: Source,
         registry: Arc<Registry>,
         gateway: Arc<ArcSwap<Gateway>>,
         parts: Vec<Box<dyn Part>>,
     ) -> Self {
-        let digest = source.digest();
         Self {
             started: source.clone(),
-            running: RefCell::new((source, digest)),
+            running: RefCell::new(Running::new(config, source)),
             registry,
             gateway,
             parts,
@@ -82,11 +96,18 @@ impl Reloader {
     pub fn reload(&self) -> Reloaded {
         let reloaded = self.attempt();
         let outcome = match &reloaded {
-            Reloaded::Applied { warnings } => {
+            Reloaded::Applied { changes, warnings } => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }
-                tracing::info!(file = %self.started.file.display(), "the new configuration is in force");
+                tracing::info!(
+                    file = %self.started.file.display(),
+                    digest = self.digest(),
+                    added = changes.added.join(" "),
+                    changed = changes.changed.join(" "),
+                    removed = changes.removed.join(" "),
+                    "the new configuration is in force"
+                );
                 self.applied.set(SystemTime::now());
                 Reload::Applied
             }
@@ -121,8 +142,7 @@ impl Reloader {
             }
         };
         *self.rejected.borrow_mut() = Files::default();
-        let digest = loaded.source.digest();
-        let mut has_changed = digest != self.running.borrow().1;
+        let mut has_changed = loaded.source.digest() != self.running.borrow().digest;
         for part in &self.parts {
             match part.prepare(&loaded) {
                 Ok(is_new) => has_changed |= is_new,
@@ -140,23 +160,35 @@ impl Reloader {
         };
         self.parts.iter().for_each(|part| part.commit());
         self.gateway.store(Arc::new(gateway));
-        let Loaded { source, mut warnings, .. } = loaded;
-        let waiting = source.waiting_for_a_restart(&self.started);
+        let Loaded { config, source, mut warnings, .. } = loaded;
+        let waiting: Vec<String> =
+            source.waiting_for_a_restart(&self.started).iter().map(ToString::to_string).collect();
         if !waiting.is_empty() {
             warnings.push(format!("these options take effect at the next start: {}", waiting.join(", ")));
         }
-        *self.running.borrow_mut() = (source, digest);
-        Reloaded::Applied { warnings }
+        let running = Running::new(&config, source);
+        let before = self.running.replace(running);
+        let running = self.running.borrow();
+        let mut changes = running.inventory.since(&before.inventory);
+        changes.changed.extend(running.source.changed_options(&before.source));
+        changes.files = running.source.changed_files(&before.source);
+        Reloaded::Applied { changes, warnings }
     }
 
     /// What is in force.
     pub fn source(&self) -> Source {
-        self.running.borrow().0.clone()
+        self.running.borrow().source.clone()
     }
 
     /// The options in force that are not those of the file, for they were read at the start.
-    pub fn waiting_for_a_restart(&self) -> Vec<String> {
-        self.running.borrow().0.waiting_for_a_restart(&self.started)
+    pub fn waiting_for_a_restart(&self) -> Vec<Waiting> {
+        self.running.borrow().source.waiting_for_a_restart(&self.started)
+    }
+
+    /// Tells the configuration in force from others: the beginning of a SHA-256 over all files that it
+    /// was made of, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        self.running.borrow().digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// When the configuration in force was put there.
@@ -170,13 +202,13 @@ impl Reloader {
     }
 
     fn look(&self) -> Look {
-        self.running.borrow().0.look().and(self.rejected.borrow().look())
+        self.running.borrow().source.look().and(self.rejected.borrow().look())
     }
 
     /// Reloads when a file has changed and stayed as it is for a whole interval: who writes in pieces is
     /// not read in the middle. `reloaded` is told what came of it.
     pub async fn watch(&self, interval: Duration) {
-        let mut seen = self.running.borrow().0.seen();
+        let mut seen = self.running.borrow().source.seen();
         let mut changed = None;
         loop {
             tokio::time::sleep(interval).await;
@@ -187,7 +219,7 @@ impl Reloader {
                 changed = None;
                 let outcome = self.reload();
                 // Other files may be a part of it from now on.
-                let running = self.running.borrow().0.seen();
+                let running = self.running.borrow().source.seen();
                 let of_running =
                     if matches!(outcome, Reloaded::Applied { .. }) { running } else { look.as_many_as(&running) };
                 seen = of_running.and(self.rejected.borrow().seen());
@@ -203,7 +235,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::{Config, Environment};
+    use crate::config::Environment;
 
     #[test]
     fn there_is_room_for_as_many_workers_as_were_started() {
@@ -221,7 +253,7 @@ mod tests {
         let loaded = Config::load(Some(&path), &Environment::default()).unwrap();
         let registry = Registry::new();
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(&loaded.config, &registry).unwrap()));
-        let reloader = Reloader::new(loaded.source, registry, Arc::clone(&gateway), Vec::new());
+        let reloader = Reloader::new(&loaded.config, loaded.source, registry, Arc::clone(&gateway), Vec::new());
         for threads in [1, 200] {
             write(threads);
             assert!(matches!(reloader.reload(), Reloaded::Applied { .. }));

@@ -124,8 +124,12 @@ fn a_signal_and_a_request_apply_what_is_new_and_keep_what_was() {
     assert_eq!(admin(at, "POST", "/reload"), (200, "{\n  \"outcome\": \"unchanged\"\n}\n".into()));
     fs::write(&file, config("watch = false\ninterval = \"2s\"", &format!("{ECHO}{OTHER}"))).unwrap();
     let (code, body) = admin(at, "POST", "/reload");
-    let warned = "these options take effect at the next start: reload.interval";
-    assert_eq!((code, &serde_json::from_str::<Value>(&body).unwrap()["warnings"][0]), (200, &warned.into()));
+    let warned = "these options take effect at the next start: reload.interval (now not set, then \"2s\")";
+    let expected = serde_json::json!({
+        "outcome": "applied", "added": ["models.echo"], "changed": [], "removed": [], "files": ["tollgate.toml"],
+        "warnings": [warned],
+    });
+    assert_eq!((code, serde_json::from_str::<Value>(&body).unwrap()), (200, expected));
     assert_eq!(chat(public, "echo"), 200);
 
     fs::write(&file, config("watch = maybe", ECHO)).unwrap();
@@ -135,7 +139,12 @@ fn a_signal_and_a_request_apply_what_is_new_and_keep_what_was() {
     assert_eq!((chat(public, "echo"), chat(public, "other")), (200, 200));
     let config = &status(at)["config"];
     assert_eq!(config["last_reload"]["outcome"], "rejected");
-    assert_eq!(config["waiting_for_a_restart"][0], "reload.interval");
+    let waiting = serde_json::json!({ "option": "reload.interval", "in_force": null, "in_file": "2s" });
+    assert_eq!(config["waiting_for_a_restart"], serde_json::json!([waiting]));
+    assert_eq!(config["digest"].as_str().map(str::len), Some(12));
+    let listener =
+        |name: &str, at: SocketAddr| serde_json::json!({ "name": name, "address": at.to_string(), "tls": false });
+    assert_eq!(status(at)["listeners"], serde_json::json!([listener("public", public), listener("admin", at)]));
     for (outcome, count) in [("applied", 2.0), ("unchanged", 1.0), ("rejected", 1.0)] {
         assert_eq!(reloads(at, outcome), Some(count), "{outcome}");
     }
