@@ -44,6 +44,19 @@ fn stream(address: SocketAddr, words: usize) -> TcpStream {
     socket
 }
 
+/// The rest of an answer in chunks, whose connection stays open.
+fn read_chunks(mut socket: TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut piece = [0; 4096];
+    while !text.ends_with(b"\r\n0\r\n\r\n") {
+        match socket.read(&mut piece) {
+            Ok(length @ 1..) => text.extend(&piece[..length]),
+            ended => panic!("{ended:?} after {}", String::from_utf8_lossy(&text)),
+        }
+    }
+    String::from_utf8(text).unwrap()
+}
+
 fn read_to_end(mut socket: TcpStream) -> String {
     let mut text = Vec::new();
     let _reset = socket.read_to_end(&mut text).is_err();

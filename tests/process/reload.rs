@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    read_to_end, stream,
+    read_chunks, stream,
     support::{KEY, PATIENCE, Tollgate},
 };
 
@@ -107,7 +107,7 @@ fn a_signal_and_a_request_apply_what_is_new_and_keep_what_was() {
     tollgate.signal("HUP");
     tollgate.line_with("the new configuration is in force");
     assert_eq!((chat(public, "echo"), chat(public, "other")), (404, 200));
-    assert!(read_to_end(socket).ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"));
+    assert!(read_chunks(socket).ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"));
 
     // Both configurations have the key and the operation: their series go on.
     let requests = |model: &str| {
