@@ -19,16 +19,16 @@ use rustls::{
 
 use crate::support::{KEY, PATIENCE, Tollgate};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-fn authority() -> Authority {
+pub fn authority() -> Authority {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn write(path: &Path, text: &str) {
+pub fn write(path: &Path, text: &str) {
     let next = path.with_extension("next");
     fs::write(&next, text).unwrap();
     fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).unwrap();
@@ -36,7 +36,7 @@ fn write(path: &Path, text: &str) {
 }
 
 /// A certificate and its key in files of a folder; the first is returned as bytes, too.
-fn issue(authority: &Authority, folder: &Path) -> (CertificateDer<'static>, KeyPair) {
+pub fn issue(authority: &Authority, folder: &Path) -> (CertificateDer<'static>, KeyPair) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, authority).unwrap();
     write(&folder.join("cert.pem"), &certificate.pem());
@@ -77,7 +77,7 @@ impl Drop for Place {
 }
 
 /// A connection that trusts an authority, and shows a certificate if there is one.
-fn connect(
+pub fn connect(
     address: SocketAddr,
     trusted: &Authority,
     versions: &[&'static SupportedProtocolVersion],
@@ -105,7 +105,7 @@ fn connect(
 }
 
 /// One chat whose words come back, or why not.
-fn chat(stream: &mut Stream, words: usize) -> std::io::Result<()> {
+pub fn chat(stream: &mut Stream, words: usize) -> std::io::Result<()> {
     let text = vec!["word"; words].join(" ");
     let body = format!(r#"{{"model":"echo","messages":[{{"role":"user","content":"{text}"}}]}}"#);
     let length = body.len();

@@ -8,6 +8,7 @@ mod https;
 mod limits;
 mod log;
 mod reload;
+mod rotation;
 mod supervised;
 mod support;
 mod tls;

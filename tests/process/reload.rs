@@ -19,20 +19,20 @@ use crate::{
     support::{KEY, PATIENCE, Tollgate},
 };
 
-const ENVIRONMENT: [(&str, &str); 2] = [("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "prometheus")];
+pub const ENVIRONMENT: [(&str, &str); 2] = [("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", "prometheus")];
 
 /// A configuration with an admin listener, and `rest` behind it.
-fn config(watch: &str, rest: &str) -> String {
+pub fn config(watch: &str, rest: &str) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nthreads = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[reload]\n{watch}\n\
          [providers.echo]\nkind = \"echo\"\ndelay = \"20ms\"\n[[keys]]\nname = \"k\"\nkey = \"${{TOLLGATE_KEY}}\"\n{rest}"
     )
 }
 
-const ECHO: &str = "[models.echo]\ndeployments = [{ provider = \"echo\" }]\n";
-const OTHER: &str = "[models.other]\ndeployments = [{ provider = \"echo\" }]\n";
+pub const ECHO: &str = "[models.echo]\ndeployments = [{ provider = \"echo\" }]\n";
+pub const OTHER: &str = "[models.other]\ndeployments = [{ provider = \"echo\" }]\n";
 
-fn addresses(tollgate: &Tollgate) -> (SocketAddr, SocketAddr) {
+pub fn addresses(tollgate: &Tollgate) -> (SocketAddr, SocketAddr) {
     let public = tollgate.address();
     let line: Value = serde_json::from_str(&tollgate.line_with("\"admin listener\"")).unwrap();
     (public, line["address"].as_str().unwrap().parse().unwrap())
@@ -52,11 +52,11 @@ fn ask(mut socket: impl Read + Write, method: &str, path: &str, headers: &str, b
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn admin(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+pub fn admin(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     ask(TcpStream::connect(address).unwrap(), method, path, "", "")
 }
 
-fn status(address: SocketAddr) -> Value {
+pub fn status(address: SocketAddr) -> Value {
     serde_json::from_str(&admin(address, "GET", "/status.json").1).unwrap()
 }
 
@@ -73,17 +73,21 @@ fn series(address: SocketAddr, name: &str, labels: &[&str]) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-fn reloads(address: SocketAddr, outcome: &str) -> Option<f64> {
+pub fn reloads(address: SocketAddr, outcome: &str) -> Option<f64> {
     series(address, "tollgate_config_reloads_total", &[&format!("tollgate_outcome=\"{outcome}\"")])
 }
 
-fn chat(address: SocketAddr, model: &str) -> u16 {
+pub fn chat(address: SocketAddr, model: &str) -> u16 {
+    chat_with(KEY, address, model)
+}
+
+pub fn chat_with(key: &str, address: SocketAddr, model: &str) -> u16 {
     let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"a b"}}]}}"#);
-    let headers = format!("Authorization: Bearer {KEY}\r\n");
+    let headers = format!("Authorization: Bearer {key}\r\n");
     ask(TcpStream::connect(address).unwrap(), "POST", "/v1/chat/completions", &headers, &body).0
 }
 
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "did not happen: {what}");
@@ -244,7 +248,7 @@ fn connections_to_a_provider_outlive_a_reload() {
         move || {
             for socket in provider.incoming().map_while(Result::ok) {
                 opened.fetch_add(1, Relaxed);
-                std::thread::spawn(move || answer_all(socket));
+                std::thread::spawn(move || answer_all(socket, |_| ()));
             }
         }
     });
@@ -257,15 +261,17 @@ fn connections_to_a_provider_outlive_a_reload() {
     assert_eq!(opened.load(Relaxed), 1);
 }
 
-/// A provider that answers every request of a connection.
-fn answer_all(socket: TcpStream) {
+/// A provider that answers every request of a connection and shows each line of its head, in lower case.
+pub fn answer_all(socket: TcpStream, mut show: impl FnMut(&str)) {
     let mut reader = BufReader::new(socket.try_clone().unwrap());
     let mut socket = socket;
     loop {
         let (mut line, mut length) = (String::new(), 0);
         while reader.read_line(&mut line).unwrap_or_default() > 2 {
-            if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
-                length = text.trim().parse().unwrap();
+            let lower = line.trim_end().to_ascii_lowercase();
+            show(&lower);
+            if let Some(text) = lower.strip_prefix("content-length: ") {
+                length = text.parse().unwrap();
             }
             line.clear();
         }
