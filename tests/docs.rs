@@ -48,7 +48,7 @@ fn the_configurations_of_the_documentation_load() {
                    [[keys]]\nname = \"k\"\nkey = \"${TOLLGATE_KEY}\"\n";
     let credentials = concat!(env!("CARGO_TARGET_TMPDIR"), "/credentials");
     fs::create_dir_all(credentials).unwrap();
-    for name in ["keys_openrouter", "keys_team-a"] {
+    for name in ["keys_openai", "keys_openrouter", "keys_team-a"] {
         fs::write(format!("{credentials}/{name}"), "tg-0123456789abcdefghij\n").unwrap();
     }
     let environment = tollgate::config::Environment::of([
