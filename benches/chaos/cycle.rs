@@ -11,13 +11,21 @@ pub(crate) enum Trouble {
     Blackhole,
     TooManyRequests,
     ServerError,
+    TooLarge,
     Endless,
     Redirect,
 }
 
 impl Trouble {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Refused, Self::Blackhole, Self::TooManyRequests, Self::ServerError, Self::Endless, Self::Redirect];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::Blackhole,
+        Self::TooManyRequests,
+        Self::ServerError,
+        Self::TooLarge,
+        Self::Endless,
+        Self::Redirect,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -25,6 +33,7 @@ impl Trouble {
             Self::Blackhole => "no answer",
             Self::TooManyRequests => "429 with Retry-After",
             Self::ServerError => "500",
+            Self::TooLarge => "413",
             Self::Endless => "an answer of 10 GiB",
             Self::Redirect => "a redirect",
         }
@@ -36,6 +45,7 @@ impl Trouble {
             Self::Blackhole => Fault::Hang,
             Self::TooManyRequests => Fault::status(429, "slow down").header("Retry-After", "1"),
             Self::ServerError => Fault::status(500, "out of order"),
+            Self::TooLarge => Fault::status(413, "too large"),
             Self::Endless => Fault::Endless,
             Self::Redirect => Fault::redirect(307, "/elsewhere"),
         };
