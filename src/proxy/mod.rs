@@ -36,7 +36,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use self::{attempt::Attempt, record::Record, request::ModelRequest};
 pub use self::{
     body::{Body, BrokenOff},
-    load::Load,
+    load::{Freed, Load},
 };
 use crate::{
     api::{

@@ -26,8 +26,16 @@ use crate::{
     message::{Head, Headers},
 };
 
-/// Room for a body that does not come in one piece, and by how much it grows at least.
+/// Room for a body that does not come in one piece, before there is more of it.
 const GROWTH_MIN: usize = 256 * 1024;
+/// What is read of a body before others have their turn, in bytes.
+const TURN_BYTES: usize = 256 * 1024;
+/// Largest piece of a body of unknown length.
+const PIECE_MAX: usize = 64 * 1024;
+/// A body of unknown length that is larger than this may be of any length.
+const GROWTH_MANY: usize = 1 << 20;
+/// The most room that a body gets at once.
+const GROWTH_MAX: usize = 32 << 20;
 /// A body has this long before it has to come with a certain rate.
 const SLOW_FOR: Duration = Duration::from_secs(30);
 /// Largest body that is read away so that a connection can go on.
@@ -141,22 +149,34 @@ async fn read_bounded(
     // What came with one read is not worth counting; what may become large is.
     let share = share.get_or_insert_with(|| Share::of(load));
     let mut whole = BytesMut::new();
+    let mut yielded_at = 0;
     loop {
         // One byte more than is allowed is enough to see that there is one.
         let left = body.size_hint().upper().map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let left = left.min((bytes_max + 1).saturating_sub(whole.len()));
+        // What comes without a length comes in pieces of any size, and is not to decide how much room there is.
+        let is_announced = body.size_hint().upper().is_some();
+        let least = if is_announced { 1 } else { PIECE_MAX.min(left) };
         if whole.is_empty() {
             whole.reserve(left.clamp(1, GROWTH_MIN) + first.len());
             whole.extend_from_slice(&first);
-        } else if whole.len() == whole.capacity() {
-            // What is only announced costs nothing.
-            whole.reserve(left.min(GROWTH_MIN.max(3 * whole.len())));
+        } else if whole.capacity() - whole.len() < least {
+            // What is announced, or may be of any length, gets room for all of it: memory that nobody has written to
+            // is none, and in growing step by step every step would be left behind.
+            let growth = if is_announced || whole.len() >= GROWTH_MANY { GROWTH_MAX } else { 3 * whole.len() };
+            // With the room for a last piece, or that would double all of it.
+            whole.reserve(left.min(growth) + least);
         }
         if whole.len() > bytes_max {
             return Err(too_large(bytes_max));
         }
         share.grow_to(whole.len() + 1)?;
         let length = whole.len();
+        if length - yielded_at >= TURN_BYTES {
+            // A body that is all there already would keep everybody else waiting.
+            yielded_at = length;
+            tokio::task::yield_now().await;
+        }
         if body.is_end_stream() || !next(pace, length, |cx| body.poll_append(cx, &mut whole)).await? {
             return Ok(whole.freeze());
         }

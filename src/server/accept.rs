@@ -23,7 +23,7 @@ use crate::{
     config,
     http_client::SWEEP_INTERVAL,
     message::Tcp,
-    proxy::Worker,
+    proxy::{Freed, Worker},
     sys,
     telemetry::{
         dimensions::{ConnectionTimeout, Rejection, Scheme},
@@ -51,20 +51,22 @@ pub(super) async fn accept(
     let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pause = Duration::ZERO;
+    let mut pressed = Pressure::None;
+    let freed = Freed::of_this_thread();
     while *phase.borrow_and_update() == Phase::Serving {
         tokio::select! {
             biased;
             changed = phase.changed() => if changed.is_err() { break },
             Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => report(ended, &mut open),
             Ok(()) = pressure.changed() => {
-                let closed = if *pressure.borrow_and_update() == Pressure::None { 0 } else { open.evict_all() };
-                instruments.rejected.add(Rejection::Evicted, closed as u64);
+                let now = *pressure.borrow_and_update();
+                relieve(now, pressed, &mut open, &instruments);
+                pressed = now;
             }
+            () = freed.is_much() => give_back(&mut open, &freed),
             _ = sweeps.tick() => {
                 worker.pool.sweep();
-                if open.has_crowd_left() {
-                    sys::give_back_memory();
-                }
+                give_back(&mut open, &freed);
             }
             accepted = accept_after(&mut listeners, pause), if *pressure.borrow() != Pressure::Closed => match accepted {
                 Ok((socket, address)) => {
@@ -107,6 +109,24 @@ pub(super) async fn accept(
     drop(listeners);
     last(connections, open, phase).await;
     Ok(())
+}
+
+/// Gives back what crowds and large bodies that are gone have left with the allocator.
+fn give_back(open: &mut Open, freed: &Freed) {
+    // Both are to be asked.
+    if open.has_crowd_left() | freed.take() {
+        sys::give_back_memory();
+    }
+}
+
+/// Makes room where memory is short: what is free first, then the places of those that have nothing to do.
+fn relieve(now: Pressure, before: Pressure, open: &mut Open, instruments: &ServerInstruments) {
+    if now != Pressure::None {
+        sys::give_back_memory();
+    }
+    if now > before && now >= Pressure::Refusing {
+        instruments.rejected.add(Rejection::Evicted, open.evict_all() as u64);
+    }
 }
 
 /// Waits for the connections that are open, as long as they may be.

@@ -1,4 +1,5 @@
-//! What happens when memory runs short: first new requests are refused, then new connections.
+//! What happens when memory runs short: first what is free is given back to the system, then new requests are
+//! refused, then new connections.
 //!
 //! A thread of its own looks at the memory of the process four times a second, also while every worker
 //! is busy.
@@ -17,7 +18,11 @@ use crate::{gateway::Gateway, proxy::Load};
 
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// So many looks, and memory is given back again while it is short.
+const LOOKS_PER_RECLAIM: u32 = 4;
+
 /// Parts of the limit, in percent, at which a pressure begins; it ends a little below.
+const RECLAIMING_AT: usize = 70;
 const REFUSING_AT: usize = 85;
 const CLOSED_AT: usize = 95;
 const BELOW: usize = 3;
@@ -26,6 +31,8 @@ const BELOW: usize = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pressure {
     None,
+    /// What the allocator keeps of freed memory is given back, again and again.
+    Reclaiming,
     /// New requests are refused, and idle connections closed.
     Refusing,
     /// No connection is accepted, either.
@@ -40,6 +47,8 @@ impl Pressure {
             Self::Closed
         } else if holds(Self::Refusing, REFUSING_AT) {
             Self::Refusing
+        } else if holds(Self::Reclaiming, RECLAIMING_AT) {
+            Self::Reclaiming
         } else {
             Self::None
         }
@@ -57,10 +66,16 @@ pub(super) fn start(
     // Nobody is served before the first look.
     look(limit, &load, &gateway, &sender);
     thread::Builder::new().name("governor".to_owned()).stack_size(256 * 1024).spawn(move || {
+        let mut looks = 0_u32;
         let mut is_there = Some(());
         while is_there.is_some() {
             thread::sleep(INTERVAL);
+            looks = looks.wrapping_add(1);
             is_there = look(limit, &load, &gateway, &sender);
+            if looks.is_multiple_of(LOOKS_PER_RECLAIM) {
+                // Who waits for a change sees one, and gives back what has become free meanwhile.
+                sender.send_if_modified(|pressure| *pressure != Pressure::None);
+            }
         }
     })?;
     Ok(pressure)
@@ -81,12 +96,12 @@ fn look(
     let before = *sender.borrow();
     let pressure = before.next(resident.saturating_mul(100) / limit.max(1));
     if pressure != before {
-        load.set_short(pressure != Pressure::None);
+        load.set_short(pressure >= Pressure::Refusing);
         sender.send_replace(pressure);
-        if pressure == Pressure::None {
-            tracing::info!(resident, limit, "memory suffices again");
-        } else {
+        if pressure >= Pressure::Refusing {
             tracing::warn!(resident, limit, ?pressure, "memory is short");
+        } else if before >= Pressure::Refusing {
+            tracing::info!(resident, limit, "memory suffices again");
         }
     }
     Some(())
@@ -100,11 +115,15 @@ mod tests {
     fn a_pressure_begins_at_its_part_and_ends_a_little_below() {
         let mut pressure = Pressure::None;
         for (percent, expected) in [
-            (84, Pressure::None),
+            (69, Pressure::None),
+            (70, Pressure::Reclaiming),
+            (67, Pressure::Reclaiming),
+            (66, Pressure::None),
+            (84, Pressure::Reclaiming),
             (85, Pressure::Refusing),
             (83, Pressure::Refusing),
             (82, Pressure::Refusing),
-            (81, Pressure::None),
+            (81, Pressure::Reclaiming),
             (100, Pressure::Closed),
             (92, Pressure::Closed),
             (91, Pressure::Refusing),

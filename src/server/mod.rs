@@ -101,7 +101,8 @@ impl Server {
         let files = Files::of(if is_ours { &places } else { &[] });
         let memory = settings.memory_limit.unwrap_or_else(|| memory::limit(Path::new("/")));
         let guard = Arc::new(Guard::new(settings, guard::connections(settings, memory, guard::descriptors())));
-        let load = Load::new(settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max));
+        let body_memory = settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max);
+        let load = Load::new(body_memory, settings.threads);
         let pressure =
             governor::start(memory, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
         let (settings, workers) = (Arc::new(settings.clone()), listeners.len());

@@ -78,7 +78,7 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
         settings: Arc::new(config.server.clone()),
         certificates: None,
         guard,
-        load: Load::new(1 << 30),
+        load: Load::new(1 << 30, 1),
         pressure,
         workers: 1,
     };
