@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, fmt, ops::Range};
 
+use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -14,6 +15,9 @@ use serde_json::value::RawValue;
 use super::error::{Error, ErrorKind};
 
 mod scan;
+
+/// Most pieces of a body with its changes: two of them, and what is around them.
+pub const PIECES_MAX: usize = 5;
 
 /// Longest model name a client may send, in bytes.
 const MODEL_BYTES_MAX: usize = 256;
@@ -83,8 +87,34 @@ impl Places {
     /// The body for a deployment: `model` replaced and, with `ask_usage`,
     /// `stream_options.include_usage` set; every other byte as it came.
     pub fn rewrite(&self, body: &[u8], model: &str, ask_usage: bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(body.len() + model.len() + 64);
+        let mut from = 0;
+        for (at, text) in self.edits(body, model, ask_usage) {
+            out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
+            out.extend_from_slice(text.as_bytes());
+            from = at.end;
+        }
+        out.extend_from_slice(body.get(from..).unwrap_or_default());
+        out
+    }
+
+    /// As [`Self::rewrite`], in up to [`PIECES_MAX`] pieces of which those of the body are no copies.
+    pub fn pieces(&self, body: &Bytes, model: &str, ask_usage: bool) -> Vec<Bytes> {
+        let mut out = Vec::with_capacity(PIECES_MAX);
+        let mut from = 0;
+        for (at, text) in self.edits(body, model, ask_usage) {
+            out.push(body.slice(from..at.start));
+            out.push(text.into_owned().into());
+            from = at.end;
+        }
+        out.push(body.slice(from..));
+        out
+    }
+
+    /// What is put in place of what, in the order of the body.
+    fn edits(&self, body: &[u8], model: &str, ask_usage: bool) -> Vec<(Range<usize>, Cow<'static, str>)> {
         const ASK: &str = "\"include_usage\":true";
-        let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::with_capacity(2);
+        let mut edits: Vec<(Range<usize>, Cow<'static, str>)> = Vec::with_capacity(2);
         edits.push((self.model.clone(), json_string(model).into()));
         if ask_usage {
             match &self.options {
@@ -102,15 +132,7 @@ impl Places {
             }
         }
         edits.sort_by_key(|(at, _)| at.start);
-        let mut out = Vec::with_capacity(body.len() + model.len() + 64);
-        let mut from = 0;
-        for (at, text) in edits {
-            out.extend_from_slice(body.get(from..at.start).unwrap_or_default());
-            out.extend_from_slice(text.as_bytes());
-            from = at.end;
-        }
-        out.extend_from_slice(body.get(from..).unwrap_or_default());
-        out
+        edits
     }
 }
 
@@ -349,7 +371,11 @@ mod tests {
 
     fn rewritten(body: &str, ask_usage: bool) -> String {
         let peek = peek(body.as_bytes()).unwrap();
-        String::from_utf8(peek.places.rewrite(body.as_bytes(), "up/stream", ask_usage)).unwrap()
+        let whole = peek.places.rewrite(body.as_bytes(), "up/stream", ask_usage);
+        let pieces = peek.places.pieces(&Bytes::copy_from_slice(body.as_bytes()), "up/stream", ask_usage);
+        assert_eq!(pieces.concat(), whole);
+        assert!(pieces.len() <= PIECES_MAX);
+        String::from_utf8(whole).unwrap()
     }
 
     #[test]

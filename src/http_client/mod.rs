@@ -14,7 +14,7 @@ mod tls;
 mod watchdog;
 
 pub use connect::ConnectLimits;
-pub use http1::{Keep, Request, RequestHead, ResponseBody};
+pub use http1::{Keep, Payload, Request, RequestHead, ResponseBody};
 pub use http2::Reply;
 pub use origin::Origin;
 pub use pool::{Pool, SWEEP_INTERVAL, Sent};

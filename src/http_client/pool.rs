@@ -211,7 +211,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let origin = Origin::new(false, "127.0.0.1", listener.local_addr()?.port()).unwrap();
         let pool = Pool::new(TlsFiles::default());
-        let request = RequestHead::post(&"/".parse().unwrap(), &origin).finish("{}".into());
+        let request = RequestHead::post(&"/".parse().unwrap(), &origin).finish(bytes::Bytes::from("{}"));
         let server = async {
             let mut socket = listener.accept().await?.0;
             assert_ne!(socket.read(&mut [0; 1024]).await?, 0);

@@ -22,7 +22,7 @@ use crate::{
         request_body::{self, Places},
     },
     gateway::{Deployment, Limits},
-    http_client::RequestHead,
+    http_client::{Payload, RequestHead},
     message::{Head, Headers},
 };
 
@@ -38,6 +38,8 @@ const GROWTH_MANY: usize = 1 << 20;
 const GROWTH_MAX: usize = 32 << 20;
 /// A body has this long before it has to come with a certain rate.
 const SLOW_FOR: Duration = Duration::from_secs(30);
+/// Up to this, a body is copied for what is changed in it; a larger one is sent in pieces.
+const COPIED_MAX: usize = 16 * 1024;
 /// Largest body that is read away so that a connection can go on.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Longest time for that.
@@ -267,11 +269,15 @@ impl<'a> ModelRequest<'a> {
     }
 
     /// The body as the deployment is sent it.
-    pub(super) fn body_for(&self, deployment: &Deployment, ask_usage: bool) -> Bytes {
+    pub(super) fn body_for(&self, deployment: &Deployment, ask_usage: bool) -> Payload {
         if deployment.model == self.model() && !ask_usage {
-            return self.body.clone();
+            return self.body.clone().into();
         }
-        self.places.rewrite(&self.body, &deployment.model, ask_usage).into()
+        if self.body.len() <= COPIED_MAX {
+            let body: Bytes = self.places.rewrite(&self.body, &deployment.model, ask_usage).into();
+            return body.into();
+        }
+        Payload::of(self.places.pieces(&self.body, &deployment.model, ask_usage))
     }
 
     pub(super) fn unknown_model(&self) -> Error {

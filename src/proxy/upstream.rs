@@ -25,7 +25,9 @@ pub(super) async fn send(
 ) -> Result<Response<Source>, Error> {
     let body = request.body_for(deployment, ask_usage);
     let http = match &deployment.provider.transport {
-        Transport::Echo { delay } => return Ok(echo::answer(request.operation, &body, *delay).map(Source::Echo)),
+        Transport::Echo { delay } => {
+            return Ok(echo::answer(request.operation, &body.whole(), *delay).map(Source::Echo));
+        }
         Transport::Http(http) => http,
     };
     let mut head = http.head(request.operation).begin();

@@ -122,13 +122,11 @@ impl Writing<'_> {
     /// Writes as far as it goes, head and body in one call.
     fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) {
         while !self.is_flushed && self.failed.is_none() {
-            let [head, body] = self.request.rest(self.written);
-            let progress = if !body.is_empty() {
-                Pin::new(&mut *stream).poll_write_vectored(cx, &[head, body])
-            } else if !head.is_empty() {
-                Pin::new(&mut *stream).poll_write(cx, &head)
-            } else {
-                Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| usize::MAX)
+            let rest = self.request.rest(self.written);
+            let progress = match rest.as_slices() {
+                [] => Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| usize::MAX),
+                [all] => Pin::new(&mut *stream).poll_write(cx, all),
+                pieces => Pin::new(&mut *stream).poll_write_vectored(cx, pieces),
             };
             match progress {
                 Poll::Pending => return,

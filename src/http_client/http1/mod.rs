@@ -14,4 +14,4 @@ mod request;
 pub use body::ResponseBody;
 pub(super) use connection::{Answered, Connection};
 pub use head::Keep;
-pub use request::{Request, RequestHead};
+pub use request::{Payload, Request, RequestHead};

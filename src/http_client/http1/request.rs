@@ -23,12 +23,74 @@ const JOINED_MAX: usize = 2 * 1024;
 #[derive(Clone)]
 pub struct RequestHead(Vec<u8>);
 
+/// Most pieces of a body, so that one call writes them with the head.
+const PIECES_MAX: usize = 5;
+
+/// The body of a request.
+#[derive(Clone)]
+pub enum Payload {
+    Whole(Bytes),
+    /// One behind the other.
+    Pieces(Vec<Bytes>),
+}
+
 /// A request that can be sent as often as needed.
 pub struct Request {
     head: Vec<u8>,
-    body: Bytes,
+    body: Payload,
     /// How often it was begun to be written.
     sends: Cell<u32>,
+}
+
+impl Payload {
+    /// These pieces, one behind the other.
+    pub fn of(pieces: Vec<Bytes>) -> Self {
+        if pieces.len() <= PIECES_MAX { Self::Pieces(pieces) } else { Self::Whole(pieces.concat().into()) }
+    }
+
+    /// All of it in one piece.
+    pub fn whole(&self) -> Bytes {
+        match self {
+            Self::Whole(body) => body.clone(),
+            Self::Pieces(pieces) => pieces.concat().into(),
+        }
+    }
+
+    fn pieces(&self) -> &[Bytes] {
+        match self {
+            Self::Whole(body) => std::slice::from_ref(body),
+            Self::Pieces(pieces) => pieces,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.pieces().iter().map(Bytes::len).sum()
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(body: Bytes) -> Self {
+        Self::Whole(body)
+    }
+}
+
+/// What is left of a request, for one call.
+pub(super) struct Rest<'a> {
+    slices: [IoSlice<'a>; 1 + PIECES_MAX],
+    length: usize,
+}
+
+impl<'a> Rest<'a> {
+    pub(super) fn as_slices(&self) -> &[IoSlice<'a>] {
+        self.slices.get(..self.length).unwrap_or_default()
+    }
+
+    fn push(&mut self, piece: &'a [u8]) {
+        if let Some(slice) = self.slices.get_mut(self.length) {
+            *slice = IoSlice::new(piece);
+            self.length += 1;
+        }
+    }
 }
 
 // What is written may carry credentials, so that none of it is shown.
@@ -82,16 +144,18 @@ impl RequestHead {
     }
 
     /// The request with this body.
-    pub fn finish(self, body: Bytes) -> Request {
+    pub fn finish(self, body: impl Into<Payload>) -> Request {
         let Self(mut head) = self;
+        let body = body.into();
+        let length = body.len();
         head.extend_from_slice(b"content-length: ");
-        push_number(&mut head, body.len() as u64);
+        push_number(&mut head, length as u64);
         head.extend_from_slice(b"\r\n\r\n");
-        if body.len() > JOINED_MAX {
+        if length > JOINED_MAX {
             return Request { head, body, sends: Cell::new(0) };
         }
-        head.extend_from_slice(&body);
-        Request { head, body: Bytes::new(), sends: Cell::new(0) }
+        body.pieces().iter().for_each(|piece| head.extend_from_slice(piece));
+        Request { head, body: Bytes::new().into(), sends: Cell::new(0) }
     }
 }
 
@@ -106,10 +170,19 @@ impl Request {
     }
 
     /// What is left of it after so many bytes.
-    pub(super) fn rest(&self, written: usize) -> [IoSlice<'_>; 2] {
-        let head = self.head.get(written..).unwrap_or_default();
-        let body = self.body.get(written.saturating_sub(self.head.len())..).unwrap_or_default();
-        [IoSlice::new(head), IoSlice::new(body)]
+    pub(super) fn rest(&self, written: usize) -> Rest<'_> {
+        let mut rest = Rest { slices: [IoSlice::new(&[]); 1 + PIECES_MAX], length: 0 };
+        let mut gone = written;
+        for piece in std::iter::once(&self.head[..]).chain(self.body.pieces().iter().map(|piece| &piece[..])) {
+            match piece.get(gone..) {
+                Some(left) if !left.is_empty() => {
+                    rest.push(left);
+                    gone = 0;
+                }
+                _ => gone -= piece.len(),
+            }
+        }
+        rest
     }
 }
 
@@ -133,13 +206,22 @@ mod tests {
                 body.len()
             );
             check(&request, &expected);
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            for (pieces, cut) in [(1, 0), (2, 1), (3, 1), (PIECES_MAX, 0), (PIECES_MAX + 1, 0)] {
+                let mut all = vec![Bytes::new(); pieces - 1];
+                all.push(body.slice(cut..));
+                all[0] = if pieces > 1 { body.slice(..cut) } else { body.clone() };
+                check(&own.clone().finish(Payload::of(all)), &expected);
+            }
         }
         assert!(!format!("{head:?} {own:?} {:?}", own.clone().finish(Bytes::new())).contains("canary"));
     }
 
     fn check(request: &Request, expected: &str) {
         for written in 0..=expected.len() {
-            let rest: Vec<u8> = request.rest(written).iter().flat_map(|slice| slice.to_vec()).collect();
+            let rest = request.rest(written);
+            assert!(rest.as_slices().iter().all(|slice| !slice.is_empty()));
+            let rest: Vec<u8> = rest.as_slices().iter().flat_map(|slice| slice.to_vec()).collect();
             assert_eq!(rest, expected.as_bytes()[written..]);
         }
     }
