@@ -56,15 +56,11 @@ enum StreamOptions {
 
 /// Finds the fields, or says what is wrong with the body.
 pub fn peek(body: &[u8]) -> Result<Peek<'_>, Error> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        invalid_json(format!("the request body is not UTF-8: invalid byte at offset {}", error.valid_up_to()))
-    })?;
-    if text.starts_with('\u{feff}') {
-        return Err(invalid_json("the request body starts with a byte order mark; send plain UTF-8"));
-    }
-    let fields = match Fields::scan(text) {
-        Some(fields) => fields,
-        None => Fields::parse(text)?,
+    let fields = match Fields::scan(body) {
+        // ASCII is UTF-8, which long bodies need not be looked through for once more.
+        Some((fields, true)) => fields,
+        Some((fields, false)) => utf8(body).map(|_| fields)?,
+        None => Fields::parse(utf8(body)?)?,
     };
     if let Some(field) = fields.duplicate {
         return Err(Error::new(
@@ -76,6 +72,16 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, Error> {
     let (model, model_at) = model(&fields, body)?;
     let places = Places { model: model_at, options: stream_options(&fields, body)? };
     Ok(Peek { model, stream: stream(&fields)?, places })
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Error> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        invalid_json(format!("the request body is not UTF-8: invalid byte at offset {}", error.valid_up_to()))
+    })?;
+    if text.starts_with('\u{feff}') {
+        return Err(invalid_json("the request body starts with a byte order mark; send plain UTF-8"));
+    }
+    Ok(text)
 }
 
 impl Places {
@@ -261,20 +267,20 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Finds them in a body that is as most are.
-    fn scan(text: &'a str) -> Option<Self> {
+    /// Finds them in a body that is as most are, and says whether it is ASCII.
+    fn scan(body: &'a [u8]) -> Option<(Self, bool)> {
         let mut fields = Self::default();
         let mut is_readable = true;
-        scan::fields(text, |name, value| {
+        let is_ascii = scan::fields(body, |name, value| {
             if let Some((name, slot)) = fields.slot(name) {
-                let value = serde_json::from_str(value).ok();
+                let value = serde_json::from_slice(value).ok();
                 is_readable &= value.is_some();
                 if std::mem::replace(slot, value).is_some() {
                     fields.duplicate = Some(name);
                 }
             }
         })?;
-        is_readable.then_some(fields)
+        is_readable.then_some((fields, is_ascii))
     }
 
     /// Finds them, or says what is wrong.
@@ -289,11 +295,11 @@ impl<'a> Fields<'a> {
     }
 
     /// Where the value of a field goes, if it is of interest.
-    fn slot(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
+    fn slot(&mut self, name: &[u8]) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
         Some(match name {
-            "model" => ("model", &mut self.model),
-            "stream" => ("stream", &mut self.stream),
-            "stream_options" => ("stream_options", &mut self.stream_options),
+            b"model" => ("model", &mut self.model),
+            b"stream" => ("stream", &mut self.stream),
+            b"stream_options" => ("stream_options", &mut self.stream_options),
             _ => return None,
         })
     }
@@ -312,7 +318,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
                 while let Some(CowStr(key)) = map.next_key()? {
-                    let Some((name, slot)) = fields.slot(&key) else {
+                    let Some((name, slot)) = fields.slot(key.as_bytes()) else {
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     };

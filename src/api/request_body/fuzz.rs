@@ -58,13 +58,14 @@ fn mutated_bodies_are_read_as_a_whole_parser_reads_them() {
     let corpus: Vec<&[u8]> = CORPUS.iter().copied().chain(edges.iter().map(String::as_bytes)).collect();
     fuzz::run("bodies", &corpus, PIECES, |input, _| {
         if let Ok(text) = std::str::from_utf8(input)
-            && let Some(scanned) = Fields::scan(text)
+            && let Some((scanned, is_ascii)) = Fields::scan(text.as_bytes())
         {
             let parsed = Fields::parse(text).unwrap();
             let of = |fields: &Fields<'_>| {
                 let values = [fields.model, fields.stream, fields.stream_options];
                 (values.map(|value| value.map(|raw| raw.get().to_owned())), fields.duplicate)
             };
+            assert_eq!(is_ascii, text.is_ascii());
             assert_eq!(of(&scanned), of(&parsed));
         }
         let tree = serde_json::from_slice::<Value>(input).ok();

@@ -6,10 +6,10 @@
 /// Deepest nesting that is looked into here; one bit each.
 const DEPTH_MAX: u32 = 100;
 
-/// Calls `field` with the name and the value of every field, as they are spelled; `None` means that
-/// nothing can be said.
-pub(super) fn fields<'a>(text: &'a str, mut field: impl FnMut(&'a str, &'a str)) -> Option<()> {
-    let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
+/// Calls `field` with the name and the value of every field, as they are spelled, and says whether all
+/// is ASCII: if not, it may be no UTF-8. `None` means that nothing can be said.
+pub(super) fn fields<'a>(text: &'a [u8], mut field: impl FnMut(&'a [u8], &'a [u8])) -> Option<bool> {
+    let mut scan = Scan { bytes: text, at: 0, highest: 0 };
     scan.space();
     scan.take(b'{')?;
     scan.space();
@@ -20,7 +20,7 @@ pub(super) fn fields<'a>(text: &'a str, mut field: impl FnMut(&'a str, &'a str))
             let name = scan.at;
             scan.string()?;
             let name = text.get(name + 1..scan.at - 1)?;
-            if name.contains('\\') {
+            if name.contains(&b'\\') {
                 return None;
             }
             scan.colon()?;
@@ -36,12 +36,14 @@ pub(super) fn fields<'a>(text: &'a str, mut field: impl FnMut(&'a str, &'a str))
         }
     }
     scan.space();
-    (scan.at == scan.bytes.len()).then_some(())
+    (scan.at == scan.bytes.len()).then_some(scan.highest.is_ascii())
 }
 
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// All bytes of strings, each bit by itself: elsewhere nothing but ASCII is taken.
+    highest: u8,
 }
 
 impl Scan<'_> {
@@ -165,10 +167,37 @@ impl Scan<'_> {
         (self.at > start).then_some(())
     }
 
+    /// Goes to the next byte of a string that does not stand for itself. A block is looked at whole and
+    /// without a branch, so that it becomes a few instructions on vectors.
+    fn plain(&mut self) -> Option<()> {
+        const BLOCK: usize = 32;
+        let special = |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
+        while let Some(block) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+            let (mut found, mut bits) = (0, 0);
+            for byte in block {
+                found |= special(*byte);
+                bits |= byte;
+            }
+            if found != 0 {
+                break;
+            }
+            self.highest |= bits;
+            self.at += BLOCK;
+        }
+        for byte in self.bytes.get(self.at..)? {
+            if special(*byte) != 0 {
+                break;
+            }
+            self.highest |= byte;
+            self.at += 1;
+        }
+        Some(())
+    }
+
     fn string(&mut self) -> Option<()> {
         self.take(b'"')?;
         loop {
-            self.at += plain(self.bytes.get(self.at..)?);
+            self.plain()?;
             match self.next()? {
                 b'"' => return Some(()),
                 b'\\' => match self.next()? {
@@ -189,33 +218,16 @@ impl Scan<'_> {
     }
 }
 
-/// How many bytes at the beginning stand for themselves in a string. A block is looked at whole and
-/// without a branch, so that it becomes a few instructions on vectors.
-fn plain(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 32;
-    let special = |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
-    let mut at = 0;
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-        let mut found = 0;
-        for byte in block {
-            found |= special(*byte);
-        }
-        if found != 0 {
-            break;
-        }
-        at += BLOCK;
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| special(*byte) != 0).unwrap_or(rest.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn scanned(text: &str) -> Option<Vec<(String, String)>> {
         let mut found = Vec::new();
-        fields(text, |name, value| found.push((name.to_owned(), value.to_owned()))).map(|()| found)
+        let owned = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let is_ascii = fields(text.as_bytes(), |name, value| found.push((owned(name), owned(value))))?;
+        assert_eq!(is_ascii, text.is_ascii(), "{text}");
+        Some(found)
     }
 
     #[test]
@@ -227,6 +239,9 @@ mod tests {
         assert_eq!(found[0], ("a".into(), format!("\"{long}\\\"\\u00e9é{long}\"")));
         assert_eq!(found[1..], [("b".into(), nested.into()), ("c".into(), "0".into())]);
         assert_eq!(scanned("{}"), Some(Vec::new()));
+        for at in 0..70 {
+            assert!(scanned(&format!("{{\"a\":\"{}é{}\"}}", "x".repeat(at), "x".repeat(70 - at))).is_some());
+        }
         let deep = |depth| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(scanned(&deep(100)).is_some());
         for text in [
