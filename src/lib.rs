@@ -41,7 +41,7 @@ use crate::{
     export::{Exporter, Report, Scrape},
     gateway::{Gateway, Part, Reloaded, Reloader},
     server::{Certificates, Inherited, NoCertificates, Server},
-    telemetry::{Registry, registry::SERIES_MAX},
+    telemetry::Registry,
 };
 
 /// What is left for the last export when somebody has asked twice for the end.
@@ -82,7 +82,7 @@ impl Tollgate {
         mut inherited: Inherited,
         observe: impl FnMut(&Registry, &Report) + 'static,
     ) -> Result<Self, String> {
-        let registry = Registry::with(SERIES_MAX, config.telemetry.aggregations.clone());
+        let registry = Registry::with(config.telemetry.max_series, config.telemetry.aggregations.clone());
         let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(config, &registry)?));
         let certificates = config.server.tls.as_ref().map(Certificates::load).transpose()?;
         let reloader = source.map(|source| {

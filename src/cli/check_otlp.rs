@@ -7,7 +7,7 @@ use tokio::task::LocalSet;
 use crate::{
     config::Telemetry,
     export::{Delivery, Exporter, Report},
-    telemetry::{Attribute, Gauge, Registry, catalog as metric, registry::SERIES_MAX},
+    telemetry::{Attribute, Gauge, Registry, catalog as metric},
 };
 
 /// Exports the process's own numbers and the version once to each receiver, without retries, and
@@ -27,7 +27,7 @@ pub(crate) async fn check_otlp(telemetry: &Telemetry, out: &mut dyn Write) -> u8
                        see that neither OTEL_SDK_DISABLED nor OTEL_METRICS_EXPORTER switches it off";
         return say(out, nothing, 1);
     }
-    let registry = Registry::with(SERIES_MAX, telemetry.aggregations.clone());
+    let registry = Registry::with(telemetry.max_series, telemetry.aggregations.clone());
     let version = [Attribute::text("service.version", env!("CARGO_PKG_VERSION"))];
     let build_info: Gauge = registry.gauge(&metric::BUILD_INFO, &version);
     build_info.set((), 1);
@@ -124,6 +124,7 @@ mod tests {
             prometheus: false,
             interval: Duration::from_secs(60),
             aggregations: Aggregations::default(),
+            max_series: 2_000,
             resource: vec![
                 ("service.name".into(), "test".into()),
                 ("service.instance.id".into(), "0123456789abcdef".into()),

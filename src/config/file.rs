@@ -73,6 +73,7 @@ pub(super) struct Server {
     pub(super) auth_failures_burst: Option<Spanned<i64>>,
     pub(super) max_requests: Option<Spanned<i64>>,
     pub(super) max_requests_per_key: Option<Spanned<i64>>,
+    pub(super) max_attempts: Option<Spanned<i64>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
     pub(super) http2: Option<ServerHttp2>,
 }
@@ -173,6 +174,7 @@ pub(super) struct Telemetry {
     pub(super) temporality: Option<Spanned<String>>,
     pub(super) histograms: Option<Spanned<String>>,
     pub(super) buckets: Named<Spanned<Vec<f64>>>,
+    pub(super) max_series: Option<Spanned<i64>>,
     pub(super) service_name: Option<Spanned<String>>,
     pub(super) resource: Named<Spanned<String>>,
     pub(super) export: Vec<Spanned<Export>>,

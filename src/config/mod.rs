@@ -162,6 +162,8 @@ pub struct Telemetry {
     pub interval: Duration,
     /// How histograms are kept, the same for every destination.
     pub aggregations: Aggregations,
+    /// Series of one metric; further ones share one.
+    pub max_series: usize,
     /// In order; `service.name`, `service.instance.id` and `service.version` are always among them.
     pub resource: Vec<(String, String)>,
 }

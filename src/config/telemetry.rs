@@ -17,6 +17,7 @@ use super::{
 use crate::telemetry::{
     Aggregations,
     catalog::{CATALOG, Descriptor, Kind},
+    registry::SERIES_MAX,
 };
 
 /// One effective setting, for `tollgate check`.
@@ -84,6 +85,7 @@ pub(super) fn resolve(
     }
     warn_of_twins(&destinations, resolve);
     let aggregations = aggregations(file, env, resolve, settings);
+    let max_series = resolve.count("max_series", file.max_series.as_ref(), SERIES_MAX, 100..=100_000);
     let resource = resource::resolve(file, env, settings);
     Telemetry {
         destinations,
@@ -91,6 +93,7 @@ pub(super) fn resolve(
         prometheus: exporters.prometheus,
         interval: pace.interval,
         aggregations,
+        max_series,
         resource,
     }
 }

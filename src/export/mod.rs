@@ -207,6 +207,7 @@ mod tests {
             prometheus: false,
             interval,
             aggregations: Aggregations::default(),
+            max_series: 2_000,
             resource: Vec::new(),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     api::error::{Error, ErrorKind},
     config::Config,
     message::Headers,
-    telemetry::{Registry, dimensions::AuthDecision, instruments::KeyModelInstruments, registry::SERIES_MAX},
+    telemetry::{Registry, dimensions::AuthDecision, instruments::KeyModelInstruments},
 };
 
 /// Where clients of any vendor put their key, besides `Authorization: Bearer`.
@@ -68,7 +68,7 @@ impl Keys {
         let token_types = 5;
         let pairs: usize =
             config.keys.iter().map(|key| key.models.as_ref().map_or(all.len(), Vec::len).saturating_add(1)).sum();
-        let create = pairs.saturating_mul(token_types) <= SERIES_MAX;
+        let create = pairs.saturating_mul(token_types) <= registry.series_max();
         let mut bound = 0;
         let keys = config.keys.iter().enumerate().map(|(number, key)| {
             let models = key.models.as_deref().unwrap_or(&all);

@@ -22,15 +22,15 @@ use crate::{
     telemetry::{
         Registry,
         instruments::{KeyModelInstruments, ServerInstruments},
-        registry::SERIES_MAX,
     },
 };
 
 /// The name that stands for every model that is not in the configuration.
 const OTHER_MODEL: &str = "_OTHER";
 
-/// Pairs of key and model that get series of their own; later ones share one pair named `_OTHER`.
-const KEY_MODEL_PAIRS_MAX: usize = 2 * SERIES_MAX;
+/// So many times the series of a metric are the pairs of key and model that get series of their own; later ones share
+/// one pair named `_OTHER`.
+const KEY_MODEL_PAIRS: usize = 2;
 
 /// Everything one request needs, immutable.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub struct Gateway {
 pub struct Limits {
     pub body_bytes_max: usize,
     pub body_timeout: Duration,
+    /// Deployments that are tried.
+    pub max_attempts: usize,
     /// In bytes a second.
     pub min_body_rate: usize,
 }
@@ -68,6 +70,7 @@ impl Gateway {
             limits: Limits {
                 body_bytes_max: config.server.body_bytes_max,
                 body_timeout: config.server.body_timeout,
+                max_attempts: config.server.max_attempts,
                 min_body_rate: config.server.min_body_rate,
             },
             logs_access: config.log.access,
@@ -119,7 +122,7 @@ fn key_model_instruments(
     let other = Arc::new(KeyModelInstruments::bind(registry, key, OTHER_MODEL, create));
     let pairs = models.iter().filter_map(|index| config.models.get(*index)).map(|model| {
         *bound += 1;
-        if *bound > KEY_MODEL_PAIRS_MAX {
+        if *bound > KEY_MODEL_PAIRS * registry.series_max() {
             return Arc::clone(&other);
         }
         let pair = KeyModelInstruments::bind(registry, key, &model.name, create);

@@ -183,22 +183,24 @@ async fn answer(
         return Err(request.model_not_allowed(&key.name)); // 403
     }
     record.model(model, key.instruments(Some(index)));
-    let answered = attempts(worker, model, &request, record).await?; // 502, 504
+    let answered = attempts(worker, model, gateway.limits.max_attempts, &request, record).await?; // 502, 504
     Ok(Answer::Provider(answered))
 }
 
 /// Tries the model's deployments in order until one answers with something other than a reason to
-/// try the next. The last one's answer is the client's, whatever it is.
+/// try the next, or so many have been tried. The last one's answer is the client's, whatever it is.
 async fn attempts(
     worker: &Worker,
     model: &Model,
+    most: usize,
     request: &ModelRequest<'_>,
     record: &mut Record,
 ) -> Result<Answered, Error> {
     let mut failure = Error::new(ErrorKind::GatewayInternal, "the model has no deployment");
     let mut attempts = 0;
-    for (place, deployment) in model.deployments.iter().enumerate() {
-        let is_last = place + 1 == model.deployments.len();
+    let most = most.min(model.deployments.len());
+    for (place, deployment) in model.deployments.iter().take(most).enumerate() {
+        let is_last = place + 1 == most;
         attempts += 1;
         if attempts > 1 {
             model.instruments.retries.add((), 1);

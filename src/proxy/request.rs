@@ -297,7 +297,12 @@ mod tests {
 
     #[test]
     fn a_body_has_a_while_and_then_a_rate() {
-        let limits = Limits { body_bytes_max: 1 << 20, body_timeout: Duration::from_secs(15), min_body_rate: 1024 };
+        let limits = Limits {
+            body_bytes_max: 1 << 20,
+            body_timeout: Duration::from_secs(15),
+            min_body_rate: 1024,
+            max_attempts: 3,
+        };
         let since = Instant::now();
         let mut pace = Pace { limits, waited: Duration::ZERO, since: None };
         let after = |seconds| since + Duration::from_secs(seconds);

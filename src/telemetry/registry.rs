@@ -109,6 +109,11 @@ impl Registry {
         Self::with(SERIES_MAX, Aggregations::default())
     }
 
+    /// How many series a metric may have.
+    pub const fn series_max(&self) -> usize {
+        self.series_max
+    }
+
     /// As [`Self::new`], with a cap and histograms as wished.
     pub fn with(series_max: usize, aggregations: Aggregations) -> StdArc<Self> {
         StdArc::new(Self {

@@ -161,3 +161,27 @@ fn work_that_may_have_been_done_is_not_paid_for_twice() {
         assert_eq!(provider.received().len(), seen, "after {pause} ms");
     }
 }
+
+#[test]
+fn only_so_many_deployments_are_tried() {
+    for (option, tried) in [("", 3_u8), ("max_attempts = 1\n", 1), ("max_attempts = 4\n", 4), ("max_attempts = 9\n", 5)]
+    {
+        let refusal = json("503 Service Unavailable", r#"{"error":{"message":"busy"}}"#);
+        let providers: Vec<Provider> = (0..5).map(|_| Provider::answering(refusal.clone())).collect();
+        let named = |number: usize| format!("{{ provider = \"p{number}\", model = \"up\" }}");
+        let deployments: Vec<String> = (0..5).map(named).collect();
+        let mut toml = format!("[server]\nthreads = 1\n{option}");
+        for (number, provider) in providers.iter().enumerate() {
+            toml += &format!("[providers.p{number}]\nbase_url = \"http://{}/v1\"\n", provider.address);
+        }
+        toml += &format!("[models.m]\ndeployments = [{}]\n{KEYS}", deployments.join(", "));
+        let gateway = Gateway::run(&toml);
+        let reply = chat(gateway.address, CHAT);
+        // The last one's answer is the client's.
+        assert_eq!((reply.status, reply.header("x-tollgate-attempts")), (503, Some(tried.to_string().as_str())));
+        let asked: Vec<usize> = providers.iter().map(|provider| provider.received().len()).collect();
+        let expected: Vec<usize> = (0..5).map(|number| usize::from(number < usize::from(tried))).collect();
+        assert_eq!(asked, expected, "{option}");
+        assert_eq!(gateway.metric("tollgate.attempts", &["failed"]), f64::from(tried));
+    }
+}

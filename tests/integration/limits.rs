@@ -388,3 +388,22 @@ fn bodies_share_their_memory_and_one_that_does_not_fit_is_refused() {
     assert!(gateway.metric("tollgate.errors", &["gateway_overloaded"]) >= 1.0);
     assert_eq!(send(gateway.address, &post_bytes("/v1/chat/completions", &body)).status, 200);
 }
+
+#[test]
+fn the_series_of_a_metric_have_a_limit_of_their_own() {
+    let provider = Provider::answering(json("200 OK", "{}"));
+    let mut toml = String::from("[telemetry]\nmax_series = 100\n[server]\nthreads = 1\n");
+    toml += &format!("[providers.p]\nbase_url = \"http://{}/v1\"\n", provider.address);
+    for number in 0..150 {
+        toml += &format!("[models.m{number}]\ndeployments = [{{ provider = \"p\", model = \"up\" }}]\n");
+    }
+    let gateway = Gateway::run(&(toml + KEYS));
+    for number in 0..150 {
+        assert_eq!(chat(gateway.address, &format!("{{\"model\":\"m{number}\"}}")).status, 200);
+    }
+    let requests = gateway.metrics().into_iter().filter(|(name, _)| name.starts_with("tollgate.requests{"));
+    let requests: Vec<_> = requests.collect();
+    assert_eq!(requests.iter().map(|(_, value)| value).sum::<f64>(), 150.0);
+    assert!(requests.len() <= 101, "{}", requests.len());
+    assert!(requests.iter().any(|(name, _)| name.contains("otel.metric.overflow")), "{requests:?}");
+}

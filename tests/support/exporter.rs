@@ -26,6 +26,7 @@ pub(crate) fn telemetry(to: SocketAddr) -> Telemetry {
         prometheus: false,
         interval: Duration::from_millis(50),
         aggregations: Aggregations::default(),
+        max_series: 2_000,
         resource: vec![
             ("service.name".to_owned(), "tollgate".to_owned()),
             ("service.instance.id".to_owned(), "one".to_owned()),

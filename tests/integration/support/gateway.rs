@@ -55,7 +55,7 @@ impl Gateway {
             Err(error) => panic!("{error}"),
         };
         config.server.listen = vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())];
-        let registry = Registry::new();
+        let registry = Registry::with(config.telemetry.max_series, config.telemetry.aggregations.clone());
         let gateway = tollgate::gateway::Gateway::new(&config, &registry).unwrap();
         let certificates = config.server.tls.as_ref().map(|tls| Certificates::load(tls).unwrap());
         let server = Server::start(
