@@ -68,6 +68,8 @@ pub(super) struct Server {
     pub(super) min_body_rate: Option<Spanned<Size>>,
     pub(super) write_timeout: Option<Spanned<String>>,
     pub(super) memory_limit: Option<Spanned<Size>>,
+    pub(super) memory_refuse_percent: Option<Spanned<i64>>,
+    pub(super) memory_close_percent: Option<Spanned<i64>>,
     pub(super) body_memory: Option<Spanned<Size>>,
     pub(super) auth_failures_per_second: Option<Spanned<i64>>,
     pub(super) auth_failures_burst: Option<Spanned<i64>>,
@@ -94,6 +96,7 @@ pub(super) struct ServerTls {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerHttp2 {
     pub(super) max_streams: Option<Spanned<i64>>,
+    pub(super) max_resets: Option<Spanned<i64>>,
     pub(super) max_header_list_bytes: Option<Spanned<Size>>,
     pub(super) max_frame_bytes: Option<Spanned<Size>>,
     pub(super) stream_window: Option<Spanned<Size>>,

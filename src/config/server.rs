@@ -60,6 +60,9 @@ pub struct Server {
     pub write_timeout: Duration,
     /// Memory that the process may take; `None` for that of the control group or machine.
     pub memory_limit: Option<usize>,
+    /// Percent of the limit at which requests are refused, and at which connections are.
+    pub memory_refuse_percent: usize,
+    pub memory_close_percent: usize,
     /// All request bodies held at once; `None` for a quarter of the memory limit.
     pub body_memory: Option<usize>,
     /// Refused keys of one address, on average and at once.
@@ -124,6 +127,8 @@ pub enum TlsVersion {
 pub struct Http2 {
     /// Open at once on one connection.
     pub max_streams: u32,
+    /// Requests taken back at once, of a connection in 30 s, before half of them are too many.
+    pub max_resets: usize,
     pub max_header_list_bytes: u32,
     pub max_frame_bytes: u32,
     pub stream_window: u32,
@@ -182,6 +187,13 @@ pub(super) fn resolve(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Ser
         body_timeout: resolve.duration(file.body_timeout.as_ref(), "15s"),
         min_body_rate: resolve.size(file.min_body_rate.as_ref(), 8 << 10),
         write_timeout: resolve.duration(file.write_timeout.as_ref(), "30s"),
+        memory_refuse_percent: resolve.count(
+            "memory_refuse_percent",
+            file.memory_refuse_percent.as_ref(),
+            85,
+            10..=100,
+        ),
+        memory_close_percent: resolve.count("memory_close_percent", file.memory_close_percent.as_ref(), 95, 10..=100),
         memory_limit: file
             .memory_limit
             .as_ref()
@@ -291,6 +303,7 @@ fn http2(file: Option<&file::ServerHttp2>, resolve: &mut Resolve<'_, '_>) -> Htt
         send_buffer: resolve.size(file.send_buffer.as_ref(), 64 << 10),
         max_streams: u32::try_from(resolve.count("max_streams", file.max_streams.as_ref(), 64, 1..=10_000))
             .unwrap_or(64),
+        max_resets: resolve.count("max_resets", file.max_resets.as_ref(), 50, 1..=100_000),
         idle_timeout: resolve.duration(file.idle_timeout.as_ref(), "120s"),
         ping_interval: resolve.duration(file.ping_interval.as_ref(), "20s"),
         ping_timeout: resolve.duration(file.ping_timeout.as_ref(), "10s"),
@@ -339,6 +352,11 @@ fn contradictions(file: &file::Server, server: &Server, resolve: &mut Resolve<'_
         bodies.is_some_and(|bodies| bodies < server.body_bytes_max),
         span(&file.body_memory),
         "body_memory is under body_bytes_max: the largest body would never fit",
+    );
+    refuse(
+        server.memory_refuse_percent > server.memory_close_percent,
+        span(&file.memory_refuse_percent).or(span(&file.memory_close_percent)),
+        "memory_refuse_percent is over memory_close_percent: what may not connect is not refused",
     );
     refuse(
         server.max_requests_per_key > server.max_requests,

@@ -23,9 +23,15 @@ const LOOKS_PER_RECLAIM: u32 = 4;
 
 /// Parts of the limit, in percent, at which a pressure begins; it ends a little below.
 const RECLAIMING_AT: usize = 70;
-const REFUSING_AT: usize = 85;
-const CLOSED_AT: usize = 95;
 const BELOW: usize = 3;
+
+/// What is too much memory: a limit in bytes, and percents of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marks {
+    pub(super) limit: usize,
+    pub(super) refusing_at: usize,
+    pub(super) closed_at: usize,
+}
 
 /// What there is too little memory for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,11 +47,12 @@ pub(super) enum Pressure {
 
 impl Pressure {
     /// What follows from a part of the limit, given what is.
-    fn next(self, percent: usize) -> Self {
-        let holds = |pressure, begins: usize| percent >= if self >= pressure { begins - BELOW } else { begins };
-        if holds(Self::Closed, CLOSED_AT) {
+    fn next(self, percent: usize, marks: Marks) -> Self {
+        let holds =
+            |pressure, begins: usize| percent >= if self >= pressure { begins.saturating_sub(BELOW) } else { begins };
+        if holds(Self::Closed, marks.closed_at) {
             Self::Closed
-        } else if holds(Self::Refusing, REFUSING_AT) {
+        } else if holds(Self::Refusing, marks.refusing_at) {
             Self::Refusing
         } else if holds(Self::Reclaiming, RECLAIMING_AT) {
             Self::Reclaiming
@@ -57,21 +64,21 @@ impl Pressure {
 
 /// Starts to look, for as long as there is a server.
 pub(super) fn start(
-    limit: usize,
+    marks: Marks,
     load: &Arc<Load>,
     gateway: &Arc<ArcSwap<Gateway>>,
 ) -> std::io::Result<watch::Receiver<Pressure>> {
     let (sender, pressure) = watch::channel(Pressure::None);
     let (load, gateway) = (Arc::downgrade(load), Arc::downgrade(gateway));
     // Nobody is served before the first look.
-    look(limit, &load, &gateway, &sender);
+    look(marks, &load, &gateway, &sender);
     thread::Builder::new().name("governor".to_owned()).stack_size(256 * 1024).spawn(move || {
         let mut looks = 0_u32;
         let mut is_there = Some(());
         while is_there.is_some() {
             thread::sleep(INTERVAL);
             looks = looks.wrapping_add(1);
-            is_there = look(limit, &load, &gateway, &sender);
+            is_there = look(marks, &load, &gateway, &sender);
             if looks.is_multiple_of(LOOKS_PER_RECLAIM) {
                 // Who waits for a change sees one, and gives back what has become free meanwhile.
                 sender.send_if_modified(|pressure| *pressure != Pressure::None);
@@ -83,18 +90,18 @@ pub(super) fn start(
 
 /// One look; `None` when the server is gone.
 fn look(
-    limit: usize,
+    marks: Marks,
     load: &Weak<Load>,
     gateway: &Weak<ArcSwap<Gateway>>,
     sender: &watch::Sender<Pressure>,
 ) -> Option<()> {
-    let (load, gateway) = (load.upgrade()?, gateway.upgrade()?);
+    let (load, gateway, limit) = (load.upgrade()?, gateway.upgrade()?, marks.limit);
     // It cannot be told, as where /proc is missing: then nothing is refused for it.
     let resident = memory::resident().unwrap_or_default();
     let of_billion = resident.saturating_mul(1_000_000) / (limit / 1_000).max(1);
     gateway.load().instruments.memory_pressure.set((), i64::try_from(of_billion).unwrap_or(i64::MAX));
     let before = *sender.borrow();
-    let pressure = before.next(resident.saturating_mul(100) / limit.max(1));
+    let pressure = before.next(resident.saturating_mul(100) / limit.max(1), marks);
     if pressure != before {
         load.set_short(pressure >= Pressure::Refusing);
         sender.send_replace(pressure);
@@ -131,8 +138,17 @@ mod tests {
             (95, Pressure::Closed),
             (10, Pressure::None),
         ] {
-            pressure = pressure.next(percent);
+            pressure = pressure.next(percent, Marks { limit: 0, refusing_at: 85, closed_at: 95 });
             assert_eq!(pressure, expected, "{percent} %");
         }
+    }
+    #[test]
+    fn the_parts_may_be_others() {
+        let marks = Marks { limit: 0, refusing_at: 50, closed_at: 60 };
+        let of = |percent| Pressure::None.next(percent, marks);
+        assert_eq!(
+            [49, 50, 59, 60].map(of),
+            [Pressure::None, Pressure::Refusing, Pressure::Refusing, Pressure::Closed]
+        );
     }
 }

@@ -43,7 +43,7 @@ use tokio::{
 };
 
 use self::{
-    governor::Pressure,
+    governor::{Marks, Pressure},
     guard::Guard,
     listener::{Bound, Files, Listener},
     pulse::{Answering, Pulse},
@@ -103,8 +103,13 @@ impl Server {
         let guard = Arc::new(Guard::new(settings, guard::connections(settings, memory, guard::descriptors())));
         let body_memory = settings.body_memory.unwrap_or(memory / 4).max(settings.body_bytes_max);
         let load = Load::new(body_memory, settings.threads);
+        let marks = Marks {
+            limit: memory,
+            refusing_at: settings.memory_refuse_percent,
+            closed_at: settings.memory_close_percent,
+        };
         let pressure =
-            governor::start(memory, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
+            governor::start(marks, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
         let (settings, workers) = (Arc::new(settings.clone()), listeners.len());
         let shared = Shared { settings, certificates, guard, load, pressure, workers };
         let ready = Arc::new(AtomicBool::new(true));

@@ -234,6 +234,29 @@ fn rapid_resets_end_the_connection_before_much_has_been_asked_of_the_provider() 
 }
 
 #[test]
+fn how_many_resets_are_too_many_can_be_said() {
+    let provider = silent();
+    for (option, resets, is_closed) in [("max_resets = 5", 4, false), ("max_resets = 5", 5, true), ("", 5, false)] {
+        let gateway = gateway(&provider, "", option);
+        let mut client = Client::connect(gateway.address, &[]);
+        for number in 0..resets {
+            let stream = 2 * number + 1;
+            client.write(&frame(HEADERS, END_HEADERS, stream, &chat_block()));
+            client.write(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+        }
+        if is_closed {
+            assert_eq!(farewell(&mut client), Some(ENHANCE_YOUR_CALM), "{option} {resets}");
+            continue;
+        }
+        // What is noticed late would end it while its last request is answered.
+        eventually("nothing is under way", || gateway.metric("http.server.active_requests", &[]) == 0.0);
+        let stream = 2 * resets + 1;
+        client.write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &get_block("/healthz")));
+        assert_eq!(answer(&mut client, stream).0, 200, "{option} {resets}");
+    }
+}
+
+#[test]
 fn requests_that_were_taken_back_leave_fewer_that_may_be_under_way() {
     let provider = silent();
     let gateway = gateway(&provider, "", "");

@@ -110,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
         Self {
             pings: Pings::new(connection.ping_pong(), &settings.http2, now),
             streams: JoinSet::new(),
-            resets: Rc::new(Resets::new(settings.http2.max_streams, now)),
+            resets: Rc::new(Resets::new(settings.http2.max_streams, settings.http2.max_resets, now)),
             timer: Watchdog::default(),
             idle_by: now + settings.http2.idle_timeout,
             old_at: now + spread(settings.max_connection_age),

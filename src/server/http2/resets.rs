@@ -11,10 +11,6 @@ use tokio::{
 /// What is counted together.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// Fewer than these say nothing: half of a hundred requests, acted on as soon as they are certain, so that no
-/// hundred requests go to a provider first.
-const TAKEN_BACK_MIN: usize = 50;
-
 /// As many turns as there may be streams, and no fewer than leave some for requests that are not taken back.
 const TURNS_MIN: usize = 64;
 
@@ -26,6 +22,8 @@ pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
 /// than this together.
 #[derive(Debug)]
 pub(super) struct Resets {
+    /// Fewer than these say nothing.
+    taken_back_min: usize,
     since: Cell<Instant>,
     free: Semaphore,
     begun: Cell<usize>,
@@ -34,8 +32,9 @@ pub(super) struct Resets {
 }
 
 impl Resets {
-    pub(super) fn new(max_streams: u32, now: Instant) -> Self {
+    pub(super) fn new(max_streams: u32, taken_back_min: usize, now: Instant) -> Self {
         Self {
+            taken_back_min,
             since: Cell::new(now),
             free: Semaphore::new(TURNS_MIN.max(max_streams as usize)),
             begun: Cell::new(0),
@@ -69,7 +68,7 @@ impl Resets {
     /// Not all of them: who takes back less than half of its requests has the others served.
     pub(super) fn spend(&self, turn: Option<SemaphorePermit<'_>>) {
         if let Some(turn) = turn
-            && self.spent.get() + 1 < TAKEN_BACK_MIN
+            && self.spent.get() + 1 < self.taken_back_min
         {
             turn.forget();
             self.spent.set(self.spent.get() + 1);
@@ -81,7 +80,7 @@ impl Resets {
     pub(super) fn taken_back(&self) -> bool {
         let taken_back = self.taken_back.get() + 1;
         self.taken_back.set(taken_back);
-        taken_back >= TAKEN_BACK_MIN && taken_back >= self.begun.get().div_ceil(2)
+        taken_back >= self.taken_back_min && taken_back >= self.begun.get().div_ceil(2)
     }
 }
 
@@ -91,7 +90,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn half_of_a_hundred_is_too_often_and_a_new_window_begins_anew() {
-        let resets = Resets::new(64, Instant::now());
+        let resets = Resets::new(64, 50, Instant::now());
         for _ in 0..50 {
             resets.turn().await;
         }
@@ -108,7 +107,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn turns_that_are_spent_are_there_again_in_the_next_window_and_some_always_are() {
-        let resets = Resets::new(2, Instant::now());
+        let resets = Resets::new(2, 50, Instant::now());
         assert_eq!(resets.awaited_at(), None);
         for _ in 0..2 * TURNS_MIN {
             resets.spend(resets.turn().await);
