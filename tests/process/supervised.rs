@@ -5,10 +5,10 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::AsFd,
         unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command},
     sync::{
         Arc,
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use command_fds::{CommandFdExt as _, FdMapping};
 
 use crate::support::{KEY, PATIENCE};
 
@@ -40,10 +40,8 @@ impl Supervisor {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("tollgate.toml"), TOML).unwrap();
         let news = UnixDatagram::bind(folder.join("notify")).unwrap();
-        to_be_handed_over(&news);
         news.set_read_timeout(Some(PATIENCE)).unwrap();
         let public = TcpListener::bind("127.0.0.1:0").unwrap();
-        to_be_handed_over(&public);
         Self { folder, news, public, exporter: "none" }
     }
 
@@ -57,19 +55,15 @@ impl Supervisor {
     }
 
     /// Starts the service with these sockets, each under its name.
-    fn start_with(&self, sockets: &[(&str, &dyn AsRawFd)]) -> Service {
-        let program = Path::new(env!("CARGO_BIN_EXE_tollgate")).display();
-        // Numbers that are not among those that they are to have.
-        let (mut away, mut there) = (String::new(), String::new());
-        for (at, (_, socket)) in sockets.iter().enumerate() {
-            away.push_str(&format!(" {}<&{}", at + 8, socket.as_raw_fd()));
-            there.push_str(&format!(" {}<&{}", at + 3, at + 8));
-        }
+    fn start_with(&self, sockets: &[(&str, &dyn AsFd)]) -> Service {
+        let mappings = (3..).zip(sockets).map(|(child_fd, (_, socket))| FdMapping {
+            parent_fd: socket.as_fd().try_clone_to_owned().unwrap(),
+            child_fd,
+        });
         let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
-        // dash knows descriptors of one digit only.
-        let child = Command::new("bash")
-            .arg("-c")
-            .arg(format!("exec{away} && LISTEN_PID=$$ exec {program} serve{there}"))
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "LISTEN_PID=$$ exec \"$0\" serve", env!("CARGO_BIN_EXE_tollgate")])
             .current_dir(&self.folder)
             .env_clear()
             .envs([("TOLLGATE_KEY", KEY), ("OTEL_METRICS_EXPORTER", self.exporter)])
@@ -77,9 +71,10 @@ impl Supervisor {
             .env("LISTEN_FDNAMES", names.join(":"))
             .env("NOTIFY_SOCKET", self.folder.join("notify"))
             .env("WATCHDOG_USEC", "400000")
-            .stderr(fs::File::create(self.folder.join("log")).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(fs::File::create(self.folder.join("log")).unwrap());
+        // The child alone gets them: no other test's child must hold a socket of this one.
+        command.fd_mappings(mappings.collect()).unwrap();
+        let child = command.spawn().unwrap();
         Service(child)
     }
 
@@ -99,10 +94,6 @@ impl Supervisor {
         }
         panic!("{text} was not said");
     }
-}
-
-fn to_be_handed_over(socket: &impl AsFd) {
-    fcntl_setfd(socket.as_fd(), FdFlags::empty()).unwrap();
 }
 
 impl Drop for Supervisor {
@@ -281,7 +272,6 @@ fn a_socket_named_admin_is_the_admin_listeners() {
     let supervisor = Supervisor::new("admin");
     let path = supervisor.folder.join("admin.sock");
     let admin = UnixListener::bind(&path).unwrap();
-    to_be_handed_over(&admin);
     let mut service = supervisor.start_with(&[("admin", &admin), ("tollgate.socket", &supervisor.public)]);
     let ready = supervisor.hears("READY=1");
     assert!(
@@ -303,12 +293,9 @@ fn a_socket_named_admin_that_others_may_reach_needs_a_token() {
     let open = TcpListener::bind("0.0.0.0:0").unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected = UnixStream::pair().unwrap().0;
-    to_be_handed_over(&open);
-    to_be_handed_over(&closed);
-    to_be_handed_over(&connected);
     let address = open.local_addr().unwrap().to_string();
     for (sockets, expected) in [
-        (&[("admin", &open as &dyn AsRawFd)][..], [&*address, "admin.token"]),
+        (&[("admin", &open as &dyn AsFd)][..], [&*address, "admin.token"]),
         (&[("admin", &closed), ("admin", &closed)], ["socket 1", "already"]),
         (&[("p", &supervisor.news)], ["socket 0", "ListenStream="]),
         (&[("p", &connected)], ["socket 0", "Accept=no"]),
