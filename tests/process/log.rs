@@ -72,7 +72,8 @@ impl Logged {
             .unwrap();
         let logged = Self { child, folder, pipe: Some(pipe) };
         let deadline = Instant::now() + PATIENCE;
-        while UnixStream::connect(logged.folder.join("admin")).is_err() {
+        // The last of its sockets that is there.
+        while UnixStream::connect(logged.folder.join("public")).is_err() {
             assert!(Instant::now() < deadline, "did not start");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
