@@ -7,6 +7,7 @@
 //! - [`admin`]: what is not for clients: metrics to scrape, probes.
 //! - [`proxy`]: the path of one request. Start reading there.
 //! - [`export`]: sending metrics: the background task, retries, explaining a receiver's answer.
+//! - [`routing`]: which deployment of a model is tried next.
 //! - [`gateway`]: what the program runs on, immutable and swapped whole.
 //! - [`config`]: what the operator wrote, parsed and validated.
 //! - [`http_client`]: the pooled client that `proxy` and `export` share.
@@ -26,6 +27,7 @@ pub mod gateway;
 pub mod http_client;
 pub mod message;
 pub mod proxy;
+pub mod routing;
 pub mod server;
 mod sys;
 pub mod telemetry;

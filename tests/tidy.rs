@@ -5,13 +5,14 @@
 use std::{fs, path::Path};
 
 /// Modules by layer, lowest first. A module imports from layers below its own only.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["fuzz", "message", "sys"],
     &["api", "proto"],
     &["telemetry"],
     &["http_client"],
     &["config"],
     &["gateway"],
+    &["routing"],
     &["export"],
     &["proxy"],
     &["server", "admin"],

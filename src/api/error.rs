@@ -32,6 +32,7 @@ pub enum ErrorKind {
     ModelNotAllowed,
     KeyBusy,
     GatewayBusy,
+    ProviderUnavailable,
     ProviderUnreachable,
     ProviderTimeout,
     ProviderRateLimited,
@@ -68,7 +69,7 @@ impl ErrorKind {
         Self::InvalidHead, Self::HeadTooLarge, Self::TargetTooLong, Self::HeadTimeout, Self::ExpectationFailed, Self::UnknownRoute, Self::MethodNotAllowed, Self::MethodRefused, Self::MissingKey,
         Self::InvalidKey, Self::ConflictingKeys, Self::UnsupportedEncoding, Self::BodyTooLarge, Self::BodyTimeout,
         Self::BodyIncomplete, Self::InvalidJson, Self::DuplicateField, Self::InvalidField, Self::UnknownModel,
-        Self::ClientCancelled, Self::ModelNotAllowed, Self::KeyBusy, Self::GatewayBusy, Self::ProviderUnreachable, Self::ProviderTimeout,
+        Self::ClientCancelled, Self::ModelNotAllowed, Self::KeyBusy, Self::GatewayBusy, Self::ProviderUnavailable, Self::ProviderUnreachable, Self::ProviderTimeout,
         Self::ProviderRateLimited, Self::ProviderServerError, Self::ProviderRejected, Self::ProviderCredentials,
         Self::ProviderInvalidResponse, Self::ProviderStreamBroken, Self::ProviderStreamIdle,
         Self::ProviderAnswerTimeout, Self::Overloaded, Self::GatewayInternal,
@@ -101,9 +102,10 @@ impl ErrorKind {
             Self::ModelNotAllowed => face(403, "model_not_allowed", false, "policy_model_not_allowed", "the client key may not use this model"),
             Self::KeyBusy => face(429, "key_requests_in_flight", true, "policy_key_busy", "the client key has `server.max_requests_per_key` requests under way"),
             Self::GatewayBusy => face(429, "requests_in_flight", true, "policy_gateway_busy", "the gateway has `server.max_requests` requests under way"),
+            Self::ProviderUnavailable => face(503, "provider_unavailable", true, "provider_unavailable", "no provider of the model could be reached lately (`routing.cooldown_failures`); the next attempt is after `Retry-After`"),
             Self::ProviderUnreachable => face(502, "provider_unreachable", true, "provider_unreachable", "no connection to the provider, or it closed before answering"),
-            Self::ProviderTimeout => face(504, "provider_timeout", true, "provider_timeout", "no first byte within `first_byte_timeout`"),
-            Self::ProviderRateLimited => face(429, "provider_rate_limited", true, "provider_rate_limited", "the provider answered 429"),
+            Self::ProviderTimeout => face(504, "provider_timeout", true, "provider_timeout", "no first byte within `first_byte_timeout`, or no content of a stream within `routing.first_content_timeout` where another deployment remains"),
+            Self::ProviderRateLimited => face(429, "provider_rate_limited", true, "provider_rate_limited", "the provider answered 429, or has asked the gateway to wait longer"),
             Self::ProviderServerError => face(502, "provider_server_error", true, "provider_server_error", "the provider answered 5xx"),
             Self::ProviderRejected => face(400, "provider_rejected", false, "provider_rejected", "the provider answered another 4xx, which is passed on"),
             Self::ProviderCredentials => face(502, "provider_credentials_rejected", false, "provider_credentials", "the provider answered 401: the provider key is wrong"),
@@ -137,18 +139,27 @@ pub struct Error {
     pub param: Option<&'static str>,
     /// What only the log may show, such as an address and a cause.
     pub internal: Option<String>,
+    /// Seconds after which the client may come again.
+    pub retry_after: Option<u32>,
 }
 
 impl Error {
     /// An error with its message.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), param: None, internal: None }
+        Self { kind, message: message.into(), param: None, internal: None, retry_after: None }
     }
 
     /// Names the request field at fault.
     #[must_use]
     pub fn param(mut self, param: &'static str) -> Self {
         self.param = Some(param);
+        self
+    }
+
+    /// Says in how many seconds the client may come again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 

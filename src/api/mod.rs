@@ -10,5 +10,6 @@ pub mod openai;
 pub mod operation;
 pub mod rate_limit;
 pub mod request_body;
+pub mod retry_after;
 pub mod sse;
 pub mod usage;

@@ -14,6 +14,7 @@ pub(super) type Named<T> = BTreeMap<Spanned<String>, T>;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
     pub(super) server: Server,
+    pub(super) routing: Routing,
     pub(super) providers: Named<Provider>,
     pub(super) models: Named<Model>,
     pub(super) keys: Vec<Spanned<Key>>,
@@ -75,9 +76,24 @@ pub(super) struct Server {
     pub(super) auth_failures_burst: Option<Spanned<i64>>,
     pub(super) max_requests: Option<Spanned<i64>>,
     pub(super) max_requests_per_key: Option<Spanned<i64>>,
-    pub(super) max_attempts: Option<Spanned<i64>>,
     pub(super) drain_timeout: Option<Spanned<String>>,
     pub(super) http2: Option<ServerHttp2>,
+}
+
+/// `[routing]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Routing {
+    pub(super) max_attempts: Option<Spanned<i64>>,
+    pub(super) retry_percent: Option<Spanned<i64>>,
+    pub(super) retries_per_second: Option<Spanned<i64>>,
+    pub(super) first_content_timeout: Option<Spanned<String>>,
+    pub(super) cooldown_failures: Option<Spanned<i64>>,
+    pub(super) cooldown_window: Option<Spanned<String>>,
+    pub(super) cooldown: Option<Spanned<String>>,
+    pub(super) cooldown_max: Option<Spanned<String>>,
+    pub(super) cooldown_credentials: Option<Spanned<String>>,
+    pub(super) max_retry_after: Option<Spanned<String>>,
 }
 
 /// `[server.tls]`: PEM files.
@@ -127,6 +143,7 @@ pub(super) struct Provider {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Model {
+    pub(super) first_content_timeout: Option<Spanned<String>>,
     pub(super) deployments: Spanned<Vec<Deployment>>,
 }
 
@@ -155,6 +172,7 @@ pub(super) struct Key {
     pub(super) key: Option<Spanned<Reference>>,
     pub(super) sha256: Option<Spanned<String>>,
     pub(super) models: Option<Vec<Spanned<String>>>,
+    pub(super) comment_interval: Option<Spanned<String>>,
 }
 
 /// Request headers with secret values.

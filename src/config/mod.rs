@@ -15,6 +15,7 @@ mod problem;
 mod reference;
 mod resolve;
 mod resource;
+mod routing;
 mod secret;
 pub mod secret_file;
 mod server;
@@ -36,6 +37,7 @@ pub use self::{
     listen::Listen,
     log::{Log, LogFormat, LogLevel},
     problem::ConfigError,
+    routing::{Cooldown, Retries, Routing},
     secret::Secret,
     server::{ClientAuth, Http2, Network, Server, ServerTls, TlsVersion},
     source::{Files, Look, Source},
@@ -64,6 +66,7 @@ const PLACES: [&str; 2] = ["tollgate.toml", "/etc/tollgate/tollgate.toml"];
 #[derive(Debug, Clone)]
 pub struct Config {
     pub server: Server,
+    pub routing: Routing,
     pub providers: Vec<Provider>,
     pub models: Vec<Model>,
     pub keys: Vec<Key>,
@@ -126,6 +129,8 @@ pub struct BaseUrl {
 #[derive(Debug, Clone)]
 pub struct Model {
     pub name: String,
+    /// Longest wait for the first content of a stream while another deployment remains.
+    pub first_content_timeout: Duration,
     pub deployments: Vec<Deployment>,
 }
 
@@ -147,6 +152,8 @@ pub struct Key {
     pub sha256: [u8; 32],
     /// Indexes into [`Config::models`], ascending; `None` for all.
     pub models: Option<Vec<usize>>,
+    /// How often a stream that is silent is given a comment; `None`: never.
+    pub comment_interval: Option<Duration>,
 }
 
 /// `[telemetry]` and the `OTEL_*` variables, which win.
@@ -290,7 +297,8 @@ impl Config {
         let mut resolve = Resolve { problems: &mut problems, warnings: &mut warnings, resolver };
         let server = server::resolve(&file.server, &mut resolve);
         let providers = resolve.providers(&file.providers);
-        let models = resolve.models(&file.models, &providers);
+        let routing = routing::resolve(&file.routing, &mut resolve);
+        let models = resolve.models(&file.models, &providers, &routing);
         let keys = resolve.keys(&file.keys, &models);
         let reload = resolve.reload(&file.reload);
         let log = log::resolve(&file.log, &mut resolve);
@@ -313,7 +321,7 @@ impl Config {
         }
         warnings.append(&mut env.warnings);
         let source = Source { file: path.to_owned(), environment: environment.clone(), text: text.to_owned(), files };
-        let config = Self { server, providers, models, keys, telemetry, admin, reload, log };
+        let config = Self { server, routing, providers, models, keys, telemetry, admin, reload, log };
         let files = source.files.clone();
         let loaded = problems.unless_any(Loaded { config, source, warnings, settings });
         loaded.map_err(|error| error.about(files))

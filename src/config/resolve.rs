@@ -6,7 +6,7 @@ use ring::digest;
 use toml::Spanned;
 
 use super::{
-    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, Reload, file,
+    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, Reload, Routing, file,
     problem::{Problems, did_you_mean},
     reference::Resolver,
     value,
@@ -108,7 +108,12 @@ impl Resolve<'_, '_> {
         }
     }
 
-    pub(super) fn models(&mut self, models: &file::Named<file::Model>, providers: &[Provider]) -> Vec<Model> {
+    pub(super) fn models(
+        &mut self,
+        models: &file::Named<file::Model>,
+        providers: &[Provider],
+        routing: &Routing,
+    ) -> Vec<Model> {
         let mut resolved = Vec::with_capacity(models.len());
         for (name, model) in models {
             self.name("model", name);
@@ -139,7 +144,11 @@ impl Resolve<'_, '_> {
                     }
                 }
             }
-            resolved.push(Model { name: name.get_ref().clone(), deployments });
+            let first_content_timeout = match &model.first_content_timeout {
+                Some(own) => self.duration(Some(own), ""),
+                None => routing.first_content_timeout,
+            };
+            resolved.push(Model { name: name.get_ref().clone(), first_content_timeout, deployments });
         }
         if resolved.is_empty() {
             self.problems.add(0..0, "no models: add a [models.NAME] table, such as [models.gpt-4o-mini]");
@@ -184,7 +193,8 @@ impl Resolve<'_, '_> {
                 self.problems.add(key.name.span(), format!("keys {other:?} and {name:?} are the same key"));
             }
             let models = key.models.as_ref().map(|wanted| self.key_models(wanted, models));
-            resolved.push(Key { name: name.clone(), sha256, models });
+            let comment_interval = key.comment_interval.as_ref().map(|interval| self.duration(Some(interval), ""));
+            resolved.push(Key { name: name.clone(), sha256, models, comment_interval });
         }
         if keys.is_empty() {
             self.problems

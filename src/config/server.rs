@@ -71,8 +71,6 @@ pub struct Server {
     /// Requests in flight, of all clients and of one key.
     pub max_requests: usize,
     pub max_requests_per_key: usize,
-    /// Attempts at deployments for one request.
-    pub max_attempts: usize,
     /// How long requests may go on after SIGTERM.
     pub drain_timeout: Duration,
     pub http2: Http2,
@@ -203,7 +201,6 @@ pub(super) fn resolve(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Ser
         auth_failures_burst: small(count(resolve, "auth_failures_burst", &file.auth_failures_burst, 50)),
         max_requests: count(resolve, "max_requests", &file.max_requests, 4096),
         max_requests_per_key: count(resolve, "max_requests_per_key", &file.max_requests_per_key, 256),
-        max_attempts: resolve.count("max_attempts", file.max_attempts.as_ref(), 3, 1..=100),
         drain_timeout: resolve.duration(file.drain_timeout.as_ref(), "120s"),
         http2: http2(file.http2.as_ref(), resolve),
     };

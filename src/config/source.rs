@@ -16,13 +16,12 @@ use super::{Config, ConfigError, Environment, Loaded, Waiting};
 const FIXED: [&str; 5] = ["server", "admin", "telemetry", "log", "reload"];
 
 /// Options in them that are looked at for every request all the same.
-const LIVE: [&str; 7] = [
+const LIVE: [&str; 6] = [
     "server.body_bytes_max",
     "server.body_timeout",
     "server.min_body_rate",
     "server.max_requests",
     "server.max_requests_per_key",
-    "server.max_attempts",
     "log.access",
 ];
 

@@ -3,7 +3,7 @@
 //! Owns the rules of the OTLP specification for retries and the pauses between them; knows no
 //! socket, so that its tests run on paused time. What a try sends is the caller's to say.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::{
     sync::Notify,
@@ -128,19 +128,6 @@ fn random() -> f64 {
         Ok(()) => f64::from(u32::from_ne_bytes(bits)) / (f64::from(u32::MAX) + 1.0),
         Err(_) => 0.5,
     }
-}
-
-/// The pause that a `Retry-After` header asks for: seconds or a date (RFC 9110 §10.2.3).
-///
-/// A date in the past is now; anything else is as if the header were not there.
-pub(super) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    let pause = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        value.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
-    } else {
-        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
-    };
-    Some(pause.min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -272,21 +259,5 @@ mod tests {
         };
         let ((_, delivered), ()) = tokio::join!(deliver(start + hour, &hurry, attempt), soon);
         assert_eq!((delivered.attempts, start.elapsed()), (1, Duration::from_secs(7)));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let parse = |value: &str| parse_retry_after(value, now).map(|pause| pause.as_secs());
-        assert_eq!(parse("7"), Some(7));
-        assert_eq!(parse(" 0 "), Some(0));
-        assert_eq!(parse("86400"), Some(300));
-        assert_eq!(parse("99999999999999999999999"), Some(300));
-        assert_eq!(parse("Sun, 06 Nov 1994 08:49:57 GMT"), Some(20));
-        assert_eq!(parse("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
-        assert_eq!(parse(&httpdate::fmt_http_date(now + Duration::from_secs(86_400))), Some(300));
-        for garbage in ["", "soon", "-1", "1.5", "+5", "1 s", "Sun, 99 Nov 1994"] {
-            assert_eq!(parse(garbage), None, "{garbage:?}");
-        }
     }
 }

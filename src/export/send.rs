@@ -20,9 +20,10 @@ use super::{
     grpc,
     headers::headers,
     redact::Redactor,
-    retry,
+    retry::RETRY_AFTER_MAX,
 };
 use crate::{
+    api::retry_after,
     config::{Destination, OtlpEndpoint, Protocol, secret_file},
     http_client::{self as client, ConnectLimits, Error, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
     message::Response,
@@ -220,7 +221,8 @@ impl Receiver {
         Answer::Refused {
             status: status.as_u16(),
             location: (!location.is_empty()).then(|| self.redactor.show(location.as_bytes())),
-            retry_after: retry::parse_retry_after(text("retry-after"), SystemTime::now()),
+            retry_after: retry_after::parse(text("retry-after"), SystemTime::now())
+                .map(|pause| pause.min(RETRY_AFTER_MAX)),
             text: error_text(content_type, &body, &self.redactor),
         }
     }

@@ -1,12 +1,16 @@
 //! A deployment: one provider's model, with everything a request to it needs prepared.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{
     HeaderValue, Uri,
     header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT},
 };
 
+use super::{Cooldown, Model};
 use crate::{
     api::{cost::Price, operation::Operation},
     config::{self, BaseUrl, Config, ProviderKind},
@@ -49,13 +53,14 @@ pub struct HttpTransport {
 /// One place that serves a model.
 #[derive(Debug)]
 pub struct Deployment {
+    pub cooldown: Arc<Cooldown>,
     pub provider: Arc<Provider>,
     /// The model's name at the provider.
     pub model: String,
     pub price: Option<Price>,
     /// `provider/model`, for `x-tollgate-deployment`.
     pub label: HeaderValue,
-    pub instruments: Arc<DeploymentInstruments>,
+    pub instruments: DeploymentInstruments,
 }
 
 pub(super) fn providers(config: &Config, registry: &Registry) -> Result<Vec<Arc<Provider>>, String> {
@@ -125,6 +130,8 @@ impl Deployment {
         model: &str,
         deployment: &config::Deployment,
         provider: &Arc<Provider>,
+        cooldown: config::Cooldown,
+        previous: Option<&Model>,
         registry: &Registry,
     ) -> Result<Self, String> {
         let upstream_model = &*deployment.model;
@@ -139,12 +146,25 @@ impl Deployment {
             fixed.push(Attribute::owned("server.address", &*http.origin.host));
             fixed.push(Attribute::int("server.port", i64::from(http.origin.port)));
         }
+        let instruments = DeploymentInstruments::bind(registry, &fixed);
+        let same = previous.and_then(|model| model.deployments.iter().find(|deployment| deployment.label == label));
+        let cooldown = match same.filter(|deployment| deployment.cooldown.has(cooldown)) {
+            Some(same) => {
+                same.cooldown.has_new_credentials(&instruments);
+                Arc::clone(&same.cooldown)
+            }
+            None => {
+                instruments.cooling.set((), 0);
+                Arc::new(Cooldown::new(cooldown, Instant::now()))
+            }
+        };
         Ok(Self {
+            cooldown,
             provider: Arc::clone(provider),
             model: upstream_model.to_owned(),
             price: deployment.price,
             label,
-            instruments: Arc::new(DeploymentInstruments::bind(registry, &fixed)),
+            instruments,
         })
     }
 }

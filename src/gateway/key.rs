@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use ring::digest;
@@ -31,6 +32,8 @@ pub struct Keys {
 #[derive(Debug)]
 pub struct ClientKey {
     pub name: String,
+    /// How often a stream that is silent is given a comment.
+    pub comment_interval: Option<Duration>,
     /// Its place among the keys.
     pub number: usize,
     /// Ascending model numbers; `None` for all.
@@ -74,7 +77,17 @@ impl Keys {
             let models = key.models.as_deref().unwrap_or(&all);
             let (instruments, other) =
                 super::key_model_instruments(registry, config, &key.name, models, &mut bound, create);
-            (key.sha256, ClientKey { name: key.name.clone(), number, models: key.models.clone(), instruments, other })
+            (
+                key.sha256,
+                ClientKey {
+                    name: key.name.clone(),
+                    comment_interval: key.comment_interval,
+                    number,
+                    models: key.models.clone(),
+                    instruments,
+                    other,
+                },
+            )
         });
         Self { by_digest: keys.collect() }
     }

@@ -3,19 +3,27 @@
 //! A [`Gateway`] never changes; a reload makes a new one and swaps it whole, and a request sees one
 //! from its first line to its last byte. Metric handles live in the objects they measure.
 
+mod cooldown;
 mod deployment;
 mod in_flight;
 mod key;
 mod model;
 mod reload;
+mod retry_budget;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+pub use cooldown::{Availability, Cooldown};
 pub use deployment::{Deployment, HttpTransport, Provider, Transport};
 pub use in_flight::{InFlight, Turn};
 pub use key::{ClientKey, Keys};
 pub use model::Model;
 pub use reload::{Part, Reloaded, Reloader};
+pub use retry_budget::RetryBudget;
 
 use crate::{
     config::Config,
@@ -39,6 +47,7 @@ pub struct Gateway {
     /// Whether there is an access log.
     pub logs_access: bool,
     pub in_flight: Arc<InFlight>,
+    pub retry_budget: Arc<RetryBudget>,
     pub instruments: Arc<ServerInstruments>,
     models: Vec<Model>,
     model_by_name: HashMap<String, usize>,
@@ -59,21 +68,36 @@ pub struct Limits {
 impl Gateway {
     /// Resolves a configuration, or names what in it cannot work.
     pub fn new(config: &Config, registry: &Registry) -> Result<Self, String> {
+        Self::after(None, config, registry)
+    }
+
+    /// In place of another one: what is known of deployments that are in both stays known.
+    fn after(previous: Option<&Self>, config: &Config, registry: &Registry) -> Result<Self, String> {
+        let cooldown = config.routing.cooldown;
         let providers = deployment::providers(config, registry)?;
         let models = config
             .models
             .iter()
-            .map(|model| Model::new(model, &providers, registry))
+            .map(|model| {
+                let previous = previous.and_then(|previous| previous.model(&model.name)).map(|(_, model)| model);
+                Model::new(model, &providers, cooldown, previous, registry)
+            })
             .collect::<Result<Vec<_>, String>>()?;
+        let (retries, threads) = (config.routing.retries, config.server.threads);
+        let retry_budget =
+            previous.map(|previous| &previous.retry_budget).filter(|budget| budget.has(retries, threads));
+        let retry_budget =
+            retry_budget.map_or_else(|| Arc::new(RetryBudget::new(retries, threads, Instant::now())), Arc::clone);
         let model_by_name = models.iter().enumerate().map(|(index, model)| (model.name.clone(), index)).collect();
         Ok(Self {
             limits: Limits {
                 body_bytes_max: config.server.body_bytes_max,
                 body_timeout: config.server.body_timeout,
-                max_attempts: config.server.max_attempts,
+                max_attempts: config.routing.max_attempts,
                 min_body_rate: config.server.min_body_rate,
             },
             logs_access: config.log.access,
+            retry_budget,
             in_flight: InFlight::new(&config.server, config.keys.len()),
             instruments: ServerInstruments::bind(registry, config.server.tls.is_some()),
             keys: Keys::new(config, registry),

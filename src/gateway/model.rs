@@ -1,5 +1,7 @@
 //! A model: what a client asks for, and the deployments that can answer, in the order to try them.
 
+use std::{sync::Arc, time::Duration};
+
 use super::deployment::{Deployment, Provider};
 use crate::{
     config,
@@ -10,23 +12,28 @@ use crate::{
 #[derive(Debug)]
 pub struct Model {
     pub name: String,
-    pub deployments: Vec<Deployment>,
+    /// Longest wait for the first content of a stream while another deployment remains.
+    pub first_content_timeout: Duration,
+    pub deployments: Vec<Arc<Deployment>>,
     pub instruments: ModelInstruments,
 }
 
 impl Model {
     pub(super) fn new(
         model: &config::Model,
-        providers: &[std::sync::Arc<Provider>],
+        providers: &[Arc<Provider>],
+        cooldown: config::Cooldown,
+        previous: Option<&Self>,
         registry: &Registry,
     ) -> Result<Self, String> {
         let deployments = model.deployments.iter().map(|deployment| {
             let provider =
                 providers.get(deployment.provider).ok_or("a deployment names a provider that is not there")?;
-            Deployment::new(&model.name, deployment, provider, registry)
+            Deployment::new(&model.name, deployment, provider, cooldown, previous, registry).map(Arc::new)
         });
         Ok(Self {
             name: model.name.clone(),
+            first_content_timeout: model.first_content_timeout,
             deployments: deployments.collect::<Result<_, String>>()?,
             instruments: ModelInstruments::bind(registry, &model.name),
         })

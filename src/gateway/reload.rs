@@ -154,7 +154,7 @@ impl Reloader {
         }
         // There are as many threads as were started, whatever the file says by now.
         loaded.config.server.threads = self.gateway.load().in_flight.workers();
-        let gateway = match Gateway::new(&loaded.config, &self.registry) {
+        let gateway = match Gateway::after(Some(&self.gateway.load()), &loaded.config, &self.registry) {
             Ok(gateway) => gateway,
             Err(why) => return rejected(format!("{}: {why}", loaded.source.file.display())),
         };

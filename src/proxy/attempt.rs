@@ -8,63 +8,79 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::StatusCode;
+
 use crate::{
     api::{
-        cost::Price,
         error::{Error, ErrorKind},
         operation::Operation,
-        rate_limit,
+        rate_limit, retry_after,
         usage::Usage,
     },
     gateway::Deployment,
     message::Headers,
-    telemetry::{ActiveGuard, dimensions::Outcome, instruments::DeploymentInstruments},
+    telemetry::{ActiveGuard, dimensions::Outcome},
 };
 
 /// An attempt in flight.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    instruments: Arc<DeploymentInstruments>,
+    deployment: Arc<Deployment>,
     operation: Operation,
-    price: Option<Price>,
     _active: ActiveGuard,
     pub(super) started: Instant,
-    pub(super) idle_timeout: Duration,
-    answer_timeout: Duration,
-    stream_timeout: Duration,
+    /// When the provider wants to be asked again.
+    retry_after: Option<Duration>,
     ended: bool,
 }
 
 impl Attempt {
-    pub(super) fn start(deployment: &Deployment, operation: Operation, at: Instant) -> Self {
-        let instruments = &deployment.instruments;
+    pub(super) fn start(deployment: &Arc<Deployment>, operation: Operation, at: Instant) -> Self {
         Self {
-            _active: instruments.active.enter(()),
-            instruments: Arc::clone(instruments),
+            _active: deployment.instruments.active.enter(()),
+            deployment: Arc::clone(deployment),
             operation,
-            price: deployment.price,
             started: at,
-            idle_timeout: deployment.provider.idle_timeout,
-            answer_timeout: deployment.provider.answer_timeout,
-            stream_timeout: deployment.provider.stream_timeout,
+            retry_after: None,
             ended: false,
         }
     }
 
+    /// How long the provider may be silent within its answer.
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.deployment.provider.idle_timeout
+    }
+
     /// When the answer has to be complete.
     pub(super) fn deadline(&self, is_stream: bool) -> Instant {
-        self.started + if is_stream { self.stream_timeout } else { self.answer_timeout }
+        let provider = &self.deployment.provider;
+        self.started + if is_stream { provider.stream_timeout } else { provider.answer_timeout }
     }
 
     /// The head of an answer has come, whatever becomes of it.
-    pub(super) fn head(&self, headers: &Headers) {
-        self.instruments.set_remaining(&rate_limit::remaining(headers));
+    pub(super) fn head(&mut self, status: StatusCode, headers: &Headers) {
+        self.deployment.instruments.set_remaining(&rate_limit::remaining(headers));
+        // What is too many, or too much for now (529: Anthropic).
+        if matches!(status.as_u16(), 429 | 503 | 529) {
+            self.retry_after = retry_after::of(headers);
+        }
+        if status == StatusCode::PAYMENT_REQUIRED {
+            // The client's answer, and no deployment for the next requests either.
+            self.cool_down(Instant::now(), ErrorKind::ProviderCredentials);
+        }
+    }
+
+    /// The answer is the client's.
+    pub(super) fn answers(&self, status: StatusCode) {
+        if status.is_success() {
+            self.deployment.cooldown.answers(&self.deployment.instruments);
+        }
     }
 
     /// What an answer of that usage costs in nano-USD: by the configured price, else as the provider
     /// says.
     pub(super) fn cost(&self, usage: &Usage) -> Option<u64> {
-        self.price.map_or(usage.cost_nanos, |price| Some(price.of(usage)))
+        self.deployment.price.map_or(usage.cost_nanos, |price| Some(price.of(usage)))
     }
 
     /// Ends without an answer for the client.
@@ -79,11 +95,11 @@ impl Attempt {
             kind,
             Some(ErrorKind::ProviderStreamBroken | ErrorKind::ProviderStreamIdle | ErrorKind::ProviderAnswerTimeout)
         ) {
-            self.instruments.streams_broken.add((), 1);
+            self.deployment.instruments.streams_broken.add((), 1);
         }
         match usage {
-            Some(usage) => self.instruments.record_usage(self.operation, usage),
-            None if kind.is_none() => self.instruments.usage_missing.add((), 1),
+            Some(usage) => self.deployment.instruments.record_usage(self.operation, usage),
+            None if kind.is_none() => self.deployment.instruments.usage_missing.add((), 1),
             None => {}
         }
         self.end(at, if kind.is_some() { Outcome::Failed } else { Outcome::Completed }, kind);
@@ -91,12 +107,28 @@ impl Attempt {
 
     /// The first bytes of a streamed answer have come.
     pub(super) fn first_chunk(&self, at: Instant) {
-        self.instruments.first_chunk.record_duration(self.operation, at.saturating_duration_since(self.started));
+        self.deployment
+            .instruments
+            .first_chunk
+            .record_duration(self.operation, at.saturating_duration_since(self.started));
     }
 
     /// Further bytes of a streamed answer have come.
     pub(super) fn output_chunk(&self, since_last: Duration) {
-        self.instruments.output_chunk.record_duration(self.operation, since_last);
+        self.deployment.instruments.output_chunk.record_duration(self.operation, since_last);
+    }
+
+    /// Leaves the deployment out for a while, if that is one failure too many.
+    fn cool_down(&self, at: Instant, kind: ErrorKind) {
+        let Deployment { cooldown, instruments, label, .. } = &*self.deployment;
+        if let Some((reason, length)) = cooldown.failed(at, kind, self.retry_after, instruments) {
+            tracing::warn!(
+                deployment = label.to_str().unwrap_or_default(),
+                reason = reason.as_str(),
+                seconds = length.as_secs_f64(),
+                "a deployment is left out"
+            );
+        }
     }
 
     fn end(&mut self, at: Instant, outcome: Outcome, kind: Option<ErrorKind>) {
@@ -104,8 +136,15 @@ impl Attempt {
             return;
         }
         self.ended = true;
-        self.instruments.duration.record_duration((self.operation, kind), at.saturating_duration_since(self.started));
-        self.instruments.attempts.add(outcome, 1);
+        match kind {
+            None => self.deployment.cooldown.succeeded(),
+            Some(kind) => self.cool_down(at, kind),
+        }
+        self.deployment
+            .instruments
+            .duration
+            .record_duration((self.operation, kind), at.saturating_duration_since(self.started));
+        self.deployment.instruments.attempts.add(outcome, 1);
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::{attempt::Attempt, echo::EchoBody, record::Record};
+use super::{attempt::Attempt, comments::Comments, echo::EchoBody, record::Record};
 use crate::{
     api::{
         ends::Ends,
@@ -70,6 +70,7 @@ pub(super) struct Relay {
     kind: Option<ErrorKind>,
     record: Record,
     attempt: Attempt,
+    comments: Option<Comments>,
     /// When bytes last came as far as anybody has looked, or before any have, when they were asked for.
     last_at: Instant,
     /// Bytes have come that nobody has looked at the clock for.
@@ -85,6 +86,13 @@ enum State {
     Ended,
     /// Broke; the next poll makes the server cut the connection instead of ending the body.
     Broken,
+}
+
+/// What has not come in time.
+#[derive(Debug)]
+enum Overdue {
+    Bytes(ErrorKind),
+    Comment,
 }
 
 /// The answer broke off. The client has to see a broken connection, never a clean end.
@@ -218,6 +226,7 @@ impl Relay {
         attempt: Attempt,
     ) -> Self {
         let mut relay = Self {
+            comments: None,
             source,
             held: (!held.is_empty()).then_some(held),
             watch,
@@ -235,6 +244,12 @@ impl Relay {
             relay.end(None);
         }
         relay
+    }
+
+    /// Puts comments into its silence.
+    pub(super) fn with(mut self, comments: Option<Comments>) -> Self {
+        self.comments = comments;
+        self
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
@@ -256,7 +271,8 @@ impl Relay {
                 }
                 Poll::Ready(None) => self.source_ended(),
                 Poll::Pending => match self.overdue(cx) {
-                    Some(kind) => self.broken(kind),
+                    Some(Overdue::Bytes(kind)) => self.broken(kind),
+                    Some(Overdue::Comment) => self.comment(),
                     None => return Poll::Pending,
                 },
             };
@@ -342,23 +358,36 @@ impl Relay {
         self.record.provider_answered(now, self.status, kind, usage.as_ref(), cost);
     }
 
-    /// Why nothing more is waited for, if that is so: the provider has been silent for too long, or
-    /// takes too long altogether.
-    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<ErrorKind> {
+    /// What is overdue, if anything is: the provider has been silent for too long, or takes too long
+    /// altogether, or its client wants a sign of life.
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<Overdue> {
         if std::mem::take(&mut self.is_fresh) {
             self.last_at = Instant::now();
         }
-        let silence = self.last_at + self.attempt.idle_timeout;
+        let silence = self.last_at + self.attempt.idle_timeout();
         let end = self.attempt.deadline(matches!(self.watch, Watch::Events(_)));
         // One that keeps sending is found out without a look at the clock.
         if end <= self.last_at {
-            return Some(ErrorKind::ProviderAnswerTimeout);
+            return Some(Overdue::Bytes(ErrorKind::ProviderAnswerTimeout));
         }
-        match self.source.poll_deadline(cx, silence.min(end)) {
+        let deadline = silence.min(end);
+        let comment = match (&self.comments, &self.watch) {
+            (Some(comments), Watch::Events(tap)) if tap.at_event_boundary() => Some(comments.next(self.last_at)),
+            _ => None,
+        };
+        let comment = comment.filter(|comment| *comment < deadline);
+        match self.source.poll_deadline(cx, comment.unwrap_or(deadline)) {
             Poll::Pending => None,
-            Poll::Ready(()) if end <= silence => Some(ErrorKind::ProviderAnswerTimeout),
-            Poll::Ready(()) => Some(ErrorKind::ProviderStreamIdle),
+            Poll::Ready(()) if comment.is_some() => Some(Overdue::Comment),
+            Poll::Ready(()) if end <= silence => Some(Overdue::Bytes(ErrorKind::ProviderAnswerTimeout)),
+            Poll::Ready(()) => Some(Overdue::Bytes(ErrorKind::ProviderStreamIdle)),
         }
+    }
+
+    fn comment(&mut self) -> Bytes {
+        let comment = self.comments.as_mut().map(Comments::say).unwrap_or_default();
+        self.record.response_bytes(comment.len());
+        comment
     }
 
     fn size_hint(&self) -> SizeHint {

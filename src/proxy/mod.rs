@@ -6,6 +6,7 @@
 mod access;
 mod attempt;
 mod body;
+mod comments;
 mod echo;
 mod head;
 mod load;
@@ -25,7 +26,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -43,9 +44,10 @@ use crate::{
         error::{Error, ErrorKind},
         operation::Route,
     },
-    gateway::{Deployment, Gateway, Model},
+    gateway::{Gateway, Model},
     http_client::Pool,
     message::{Head, Headers, Response},
+    routing::{self, Candidate, Candidates},
     telemetry::dimensions::{AuthDecision, Scheme},
 };
 
@@ -147,6 +149,8 @@ struct Answered {
     strip_usage: bool,
     /// What of a stream has come while it was held back.
     held: Bytes,
+    /// How often its client wants a comment in a stream that is silent.
+    comment_interval: Option<Duration>,
 }
 
 async fn answer(
@@ -183,32 +187,29 @@ async fn answer(
         return Err(request.model_not_allowed(&key.name)); // 403
     }
     record.model(model, key.instruments(Some(index)));
-    let answered = attempts(worker, model, gateway.limits.max_attempts, &request, record).await?; // 502, 504
+    gateway.retry_budget.request(worker.number);
+    let mut answered = attempts(worker, gateway, model, &request, record).await?; // 429, 502, 503, 504
+    answered.comment_interval = key.comment_interval;
     Ok(Answer::Provider(answered))
 }
 
 /// Tries the model's deployments in order until one answers with something other than a reason to
-/// try the next, or so many have been tried. The last one's answer is the client's, whatever it is.
+/// try the next, or there is none that may be tried. The last one's answer is the client's, whatever it is.
 async fn attempts(
     worker: &Worker,
+    gateway: &Gateway,
     model: &Model,
-    most: usize,
     request: &ModelRequest<'_>,
     record: &mut Record,
 ) -> Result<Answered, Error> {
-    let mut failure = Error::new(ErrorKind::GatewayInternal, "the model has no deployment");
-    let mut attempts = 0;
-    let most = most.min(model.deployments.len());
-    for (place, deployment) in model.deployments.iter().take(most).enumerate() {
-        let is_last = place + 1 == most;
-        attempts += 1;
-        if attempts > 1 {
-            model.instruments.retries.add((), 1);
-        }
-        let now = Instant::now();
-        record.sent(deployment, now);
-        let attempt = Attempt::start(deployment, request.operation, now);
-        match one_attempt(worker, deployment, request, attempt, is_last).await {
+    let mut candidates = Candidates::new(&model.deployments, gateway.limits.max_attempts);
+    let mut now = Instant::now();
+    let mut candidate = candidates.next(now).ok_or_else(|| routing::none_left(&model.deployments, now))?;
+    let mut attempts = 1;
+    loop {
+        record.sent(candidate.deployment, now);
+        let attempt = Attempt::start(candidate.deployment, request.operation, now);
+        let failure = match one_attempt(worker, model, candidate, request, attempt).await {
             Ok(mut answered) => {
                 answered.attempts = attempts;
                 if attempts > 1 {
@@ -216,49 +217,50 @@ async fn attempts(
                 }
                 return Ok(answered);
             }
-            Err(error) => {
-                upstream::log_failure(deployment, &error, is_last);
-                let stop = !error.kind.face().retryable;
-                failure = error;
-                if stop {
-                    break;
-                }
-            }
+            Err(error) => error,
+        };
+        upstream::log_failure(candidate.deployment, &failure, candidate.is_last);
+        if !failure.kind.face().retryable {
+            return Err(failure);
         }
+        now = Instant::now();
+        let Some(next) = candidates.next(now) else { return Err(failure) };
+        if !gateway.retry_budget.withdraw(now) {
+            model.instruments.refused.add((), 1);
+            return Err(failure);
+        }
+        candidate = next;
+        attempts += 1;
+        model.instruments.retries.add((), 1);
     }
-    Err(failure)
 }
 
 async fn one_attempt(
     worker: &Worker,
-    deployment: &Deployment,
+    model: &Model,
+    Candidate { deployment, is_last }: Candidate<'_>,
     request: &ModelRequest<'_>,
     mut attempt: Attempt,
-    is_last: bool,
 ) -> Result<Answered, Error> {
-    let ask_usage = request.asks_usage_for(deployment);
-    match upstream::send(worker, deployment, request, ask_usage, attempt.started).await {
-        Ok(mut response) => {
-            attempt.head(&response.headers);
-            match upstream::verdict(response.status, is_last) {
-                None => {
-                    let held = match response::may_be_held(&response, is_last) {
-                        // Large, and seldom needed.
-                        true => {
-                            let limit = deployment.provider.first_byte_timeout;
-                            Box::pin(opening::opening(&mut response.body, attempt.started, limit)).await
-                        }
-                        false => Ok(Bytes::new()),
-                    };
-                    let held = held.map_err(|error| attempt.failed(error))?;
-                    let deployment_label = deployment.label.clone();
-                    Ok(Answered { response, attempt, deployment_label, attempts: 1, strip_usage: ask_usage, held })
-                }
-                Some(kind) => Err(attempt.failed(upstream::refused(deployment, kind, response.status))),
-            }
-        }
-        Err(error) => Err(attempt.failed(error)),
+    let strip_usage = request.asks_usage_for(deployment);
+    let patience = upstream::Patience::of(deployment, request, (!is_last).then_some(model.first_content_timeout));
+    let mut response = match upstream::send(worker, deployment, request, strip_usage, attempt.started, patience).await {
+        Ok(response) => response,
+        Err(error) => return Err(attempt.failed(error)),
+    };
+    attempt.head(response.status, &response.headers);
+    if let Some(kind) = upstream::verdict(response.status, is_last) {
+        return Err(attempt.failed(upstream::refused(deployment, kind, response.status)));
     }
+    let held = match response::may_be_held(&response, is_last) {
+        // Large, and seldom needed.
+        true => Box::pin(opening::opening(&mut response.body, attempt.started, patience)).await,
+        false => Ok(Bytes::new()),
+    };
+    let held = held.map_err(|error| attempt.failed(error))?;
+    attempt.answers(response.status);
+    let deployment_label = deployment.label.clone();
+    Ok(Answered { response, attempt, deployment_label, attempts: 1, strip_usage, held, comment_interval: None })
 }
 
 fn authenticate<'a>(gateway: &'a Gateway, head: &Head) -> Result<&'a crate::gateway::ClientKey, Error> {

@@ -1,15 +1,11 @@
 //! The beginning of a stream, held back while another deployment can still take over.
 
-use std::{
-    future::poll_fn,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, task::Poll, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
-use super::body::Source;
+use super::{body::Source, upstream::Patience};
 use crate::api::{
     error::{Error, ErrorKind},
     sse::{EVENT_BYTES_MAX, Opening},
@@ -17,12 +13,12 @@ use crate::api::{
 
 /// Waits until the stream has something for the client, and gives what has come so far; an error if it
 /// begins with one, ends or breaks off before, or takes longer than a first byte may.
-pub(super) async fn opening(source: &mut Source, started: Instant, limit: Duration) -> Result<Bytes, Error> {
+pub(super) async fn opening(source: &mut Source, started: Instant, patience: Patience) -> Result<Bytes, Error> {
     let (mut held, mut looked_at) = (BytesMut::new(), 0);
     loop {
         let piece = poll_fn(|cx| match source.poll(cx) {
             Poll::Ready(piece) => Poll::Ready(Some(piece)),
-            Poll::Pending => source.poll_deadline(cx, started + limit).map(|()| None),
+            Poll::Pending => source.poll_deadline(cx, started + patience.limit).map(|()| None),
         });
         match piece.await {
             Some(Some(Ok(piece))) => {
@@ -37,9 +33,7 @@ pub(super) async fn opening(source: &mut Source, started: Instant, limit: Durati
             }
             Some(None) => return Err(failed("ended its stream before anything of the answer")),
             None => {
-                let message =
-                    format!("the provider began no answer within {} s (`first_byte_timeout`)", limit.as_secs());
-                return Err(Error::new(ErrorKind::ProviderTimeout, message));
+                return Err(patience.over("began no answer"));
             }
         }
         let (opening, looked) = Opening::of(held.get(looked_at..).unwrap_or_default());

@@ -24,7 +24,7 @@ use crate::{
         usage::Usage,
     },
     gateway::{ClientKey, Deployment, Gateway, Model, Turn},
-    message::{Headers, Response},
+    message::{self, Headers, Response},
     telemetry::{
         ActiveGuard,
         dimensions::{CancelPhase, Ending, Method, Outcome, Scheme, Status, Target},
@@ -199,6 +199,9 @@ impl Record {
         }
         if matches!(error.kind, ErrorKind::KeyBusy | ErrorKind::GatewayBusy | ErrorKind::Overloaded) {
             headers.push("retry-after", b"1");
+        }
+        if let Some(seconds) = error.retry_after {
+            headers.push("retry-after", message::decimal(&mut [0; 20], u64::from(seconds), 1));
         }
         if matches!(error.kind, ErrorKind::BodyTimeout | ErrorKind::BodyIncomplete) {
             // What is left of the body is not worth reading.

@@ -263,6 +263,11 @@ impl<'a> ModelRequest<'a> {
         }
     }
 
+    /// Whether a stream is asked for.
+    pub(super) fn is_stream(&self) -> bool {
+        self.stream
+    }
+
     /// Whether a stream from this deployment is asked for usage that its client did not ask for.
     pub(super) fn asks_usage_for(&self, deployment: &Deployment) -> bool {
         self.stream && !self.places.wants_usage() && deployment.provider.include_usage

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Answered, Body,
     body::{Relay, Source, Watch},
+    comments::Comments,
     record::Record,
     upstream,
 };
@@ -31,7 +32,7 @@ const PASSED_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 
 /// Hands the answer over to the response body, which ends the record and the attempt.
 pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
-    let Answered { response, attempt, deployment_label, attempts, strip_usage, held } = answered;
+    let Answered { response, attempt, deployment_label, attempts, strip_usage, held, comment_interval } = answered;
     let Response { status, mut headers, body: source } = response;
     record.responding(status, headers.get("x-request-id"));
     let is_event_stream = is_event_stream(&headers);
@@ -44,6 +45,7 @@ pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     let watch = if is_event_stream { Watch::Events(Tap::new(strip_usage)) } else { Watch::json() };
     let kind = upstream::kind_of(status);
     let relay = Relay::new(source, held, watch, status.as_u16(), kind, record, attempt);
+    let relay = relay.with(comment_interval.map(Comments::every));
     Response { status, headers, body: Body::Relay(Box::new(relay)) }
 }
 

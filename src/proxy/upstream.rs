@@ -15,6 +15,31 @@ use crate::{
     message::Response,
 };
 
+/// How long the beginning of an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) limit: Duration,
+    /// What it is of.
+    option: &'static str,
+}
+
+impl Patience {
+    /// With a deployment; a stream has less time where another one remains.
+    pub(super) fn of(deployment: &Deployment, request: &ModelRequest<'_>, first_content: Option<Duration>) -> Self {
+        let limit = deployment.provider.first_byte_timeout;
+        match first_content.filter(|first| request.is_stream() && *first < limit) {
+            Some(limit) => Self { limit, option: "first_content_timeout" },
+            None => Self { limit, option: "first_byte_timeout" },
+        }
+    }
+
+    /// The error of a provider that took longer for what it did not do.
+    pub(super) fn over(self, what: &str) -> Error {
+        let message = format!("the provider {what} within {} s (`{}`)", self.limit.as_secs(), self.option);
+        Error::new(ErrorKind::ProviderTimeout, message)
+    }
+}
+
 /// Sends the request and waits for the head of an answer.
 pub(super) async fn send(
     worker: &Worker,
@@ -22,6 +47,7 @@ pub(super) async fn send(
     request: &ModelRequest<'_>,
     ask_usage: bool,
     started: Instant,
+    patience: Patience,
 ) -> Result<Response<Source>, Error> {
     let body = request.body_for(deployment, ask_usage);
     let http = match &deployment.provider.transport {
@@ -33,7 +59,7 @@ pub(super) async fn send(
     let mut head = http.head(request.operation).begin();
     request.push_headers(&mut head);
     let upstream = head.finish(body);
-    let limit = deployment.provider.first_byte_timeout;
+    let limit = patience.limit;
     let sending = worker.pool.send(&http.origin, http.connect_limits, &upstream, response::is_passed, started, limit);
     match sending.await {
         Ok(sent) => {
@@ -42,10 +68,7 @@ pub(super) async fn send(
             }
             Ok(sent.response.map(Source::Http))
         }
-        Err(http_client::Error::ResponseTimeout) => {
-            let message = format!("the provider sent no answer within {} s (`first_byte_timeout`)", limit.as_secs());
-            Err(Error::new(ErrorKind::ProviderTimeout, message))
-        }
+        Err(http_client::Error::ResponseTimeout) => Err(patience.over("sent no answer")),
         Err(error) => Err(unanswered(deployment, &error)),
     }
 }

@@ -184,6 +184,8 @@ catalog! {
     ATTEMPTS: Deployments, "tollgate.attempts", Kind::Counter, "{attempt}", WHOLE, ["tollgate.outcome", "gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Attempts at a deployment by how they ended.";
     STREAMS_BROKEN: Deployments, "tollgate.streams.broken", Kind::Counter, "{stream}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Answers that broke off before their end.";
     USAGE_MISSING: Deployments, "tollgate.usage.missing", Kind::Counter, "{request}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Completed answers whose token usage could not be read.";
+    COOLDOWNS: Deployments, "tollgate.cooldowns", Kind::Counter, "{cooldown}", WHOLE, ["tollgate.reason", "gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Times that a deployment began to be left out, by why.";
+    DEPLOYMENT_STATE: Deployments, "tollgate.deployment.state", Kind::Gauge, "1", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "0 while a deployment is in use, 1 while it is left out until an attempt succeeds.";
     RATE_LIMIT_REQUESTS: Deployments, "tollgate.upstream.rate_limit.remaining_requests", Kind::Gauge, "{request}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Requests left of the provider's rate limit, as the last answer that said so had it.";
     RATE_LIMIT_TOKENS: Deployments, "tollgate.upstream.rate_limit.remaining_tokens", Kind::Gauge, "{token}", WHOLE, ["gen_ai.provider.name", "gen_ai.request.model", "tollgate.model", "server.address", "server.port"], "Tokens left of the provider's rate limit, as the last answer that said so had it.";
 
@@ -195,6 +197,7 @@ catalog! {
     ERRORS: Gateway, "tollgate.errors", Kind::Counter, "{error}", WHOLE, ["error.type"], "Requests that ended in an error or were cancelled, by cause.";
     RETRIES: Gateway, "tollgate.retries", Kind::Counter, "{attempt}", WHOLE, ["gen_ai.request.model"], "Attempts after the first of a request.";
     FALLBACKS: Gateway, "tollgate.fallbacks", Kind::Counter, "{request}", WHOLE, ["gen_ai.request.model"], "Requests answered by another deployment than the first.";
+    RETRIES_REFUSED: Gateway, "tollgate.retries.refused", Kind::Counter, "{attempt}", WHOLE, ["gen_ai.request.model"], "Further attempts that there was no budget for (routing.retry_percent, routing.retries_per_second).";
     CLIENT_CANCELLED: Gateway, "tollgate.client.cancelled", Kind::Counter, "{request}", WHOLE, ["tollgate.phase"], "Requests whose client left before the answer was complete.";
     AUTH_DECISIONS: Gateway, "tollgate.auth.decisions", Kind::Counter, "{request}", WHOLE, ["tollgate.decision"], "Authentication and authorisation decisions.";
     CONNECTIONS_ACTIVE: Gateway, "tollgate.connections.active", Kind::UpDownCounter, "{connection}", WHOLE, [], "Client connections that are open.";

@@ -51,6 +51,16 @@ attribute_enum! {
 }
 
 attribute_enum! {
+    /// Why a deployment is left out for a while.
+    pub enum CooldownReason: "tollgate.reason" {
+        Errors = "errors",
+        Unreachable = "unreachable",
+        RateLimited = "rate_limited",
+        Credentials = "credentials",
+    }
+}
+
+attribute_enum! {
     /// Why a log line was not written.
     pub enum LineDropped: "tollgate.reason" {
         QueueFull = "queue_full",

@@ -8,8 +8,8 @@ use super::{
     attribute::Attribute,
     catalog as metric,
     dimensions::{
-        AuthDecision, CancelPhase, ConnectionTimeout, Ending, Method, Outcome, Rejection, Reload, Scheme, Target,
-        TokenType,
+        AuthDecision, CancelPhase, ConnectionTimeout, CooldownReason, Ending, Method, Outcome, Rejection, Reload,
+        Scheme, Target, TokenType,
     },
     handle::{Counter, Gauge, Histogram, UpDownCounter},
     registry::Registry,
@@ -120,6 +120,9 @@ pub struct DeploymentInstruments {
     pub attempts: Counter<Outcome>,
     pub streams_broken: Counter,
     pub usage_missing: Counter,
+    pub cooldowns: Counter<CooldownReason>,
+    /// 1 while it is left out.
+    pub cooling: Gauge,
     /// What is left of a rate limit: a series from the first answer on that says so.
     pub requests_left: Gauge,
     pub tokens_left: Gauge,
@@ -137,6 +140,8 @@ impl DeploymentInstruments {
             attempts: registry.counter(&metric::ATTEMPTS, fixed),
             streams_broken: registry.counter(&metric::STREAMS_BROKEN, fixed),
             usage_missing: registry.counter(&metric::USAGE_MISSING, fixed),
+            cooldowns: registry.counter(&metric::COOLDOWNS, fixed),
+            cooling: registry.gauge(&metric::DEPLOYMENT_STATE, fixed),
             requests_left: registry.gauge(&metric::RATE_LIMIT_REQUESTS, fixed),
             tokens_left: registry.gauge(&metric::RATE_LIMIT_TOKENS, fixed),
         };
@@ -144,6 +149,8 @@ impl DeploymentInstruments {
         Outcome::ALL.iter().for_each(|outcome| deployment.attempts.create(*outcome));
         deployment.streams_broken.create(());
         deployment.usage_missing.create(());
+        CooldownReason::ALL.iter().for_each(|reason| deployment.cooldowns.create(*reason));
+        deployment.cooling.create(());
         deployment
     }
 
@@ -207,6 +214,7 @@ impl KeyModelInstruments {
 pub struct ModelInstruments {
     pub retries: Counter,
     pub fallbacks: Counter,
+    pub refused: Counter,
 }
 
 impl ModelInstruments {
@@ -216,9 +224,11 @@ impl ModelInstruments {
         let bound = Self {
             retries: registry.counter(&metric::RETRIES, &fixed),
             fallbacks: registry.counter(&metric::FALLBACKS, &fixed),
+            refused: registry.counter(&metric::RETRIES_REFUSED, &fixed),
         };
         bound.retries.create(());
         bound.fallbacks.create(());
+        bound.refused.create(());
         bound
     }
 }
