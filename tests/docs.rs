@@ -103,14 +103,27 @@ fn variables_and_options_are_documented() {
     assert_eq!(named, options);
 }
 
-/// Every option of `[server]` stands in the example and in the README's table of limits, and nothing
+/// The options in the third column of a table.
+fn third_column(table: &str) -> BTreeSet<&str> {
+    let cells = table.lines().filter_map(|line| line.split('|').nth(3));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|option| !option.contains('…')).collect()
+}
+
+/// The fields of a table of the file.
+fn fields<'a>(code: &'a str, table: &str) -> BTreeSet<&'a str> {
+    let (_, fields) = code.split_once(&format!("struct {table} {{")).unwrap();
+    let (fields, _) = fields.split_once("\n}").unwrap();
+    fields.lines().filter_map(|line| Some(line.trim().strip_prefix("pub(super) ")?.split_once(':')?.0)).collect()
+}
+
+/// Every option of `[server]` and `[routing]`, and every limit of a provider, stands in the example and in the README's table of limits, and nothing
 /// else does; those that are no limits are known by name.
 #[test]
 fn every_limit_of_the_server_is_in_the_readme() {
     const NO_LIMITS: [&str; 6] = ["listen", "unix_mode", "threads", "trusted_proxies", "tls", "h2c"];
     let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tollgate.example.toml")).unwrap();
     let (_, section) = example.split_once("\n[server]\n").unwrap();
-    let (section, _) = section.split_once("\n[providers.").unwrap();
+    let (section, _) = section.split_once("\n[routing]").unwrap();
     let (mut prefix, mut options) = (String::new(), BTreeSet::new());
     for line in section.lines() {
         if let Some(name) = line.strip_prefix("[server.") {
@@ -124,23 +137,23 @@ fn every_limit_of_the_server_is_in_the_readme() {
     }
     let code = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/file.rs")).unwrap();
     for (name, prefix) in [("Server", ""), ("ServerHttp2", "http2.")] {
-        let (_, fields) = code.split_once(&format!("struct {name} {{")).unwrap();
-        let (fields, _) = fields.split_once("\n}").unwrap();
-        for field in fields.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(':')) {
-            let option = format!("{prefix}{}", field.0);
+        for field in fields(&code, name) {
+            let option = format!("{prefix}{field}");
             assert!(option == "http2" || options.contains(&option), "tollgate.example.toml lacks server.{option}");
         }
     }
     let readme = fs::read_to_string(README).unwrap();
     let (_, limits) = readme.split_once("\n## Limits\n").unwrap();
-    let (limits, _) = limits.split_once("What else has a limit").unwrap();
-    let named: BTreeSet<&str> = limits
-        .lines()
-        .filter_map(|line| line.split('|').nth(3))
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .filter(|option| *option != "server.…")
-        .collect();
+    let (of_server, limits) = limits.split_once("Which deployments are tried").unwrap();
+    let (of_routing, others) = limits.split_once("What else has a limit").unwrap();
     let expected: BTreeSet<&str> =
         options.iter().map(String::as_str).filter(|option| !NO_LIMITS.contains(option)).collect();
-    assert_eq!(named, expected);
+    assert_eq!(third_column(of_server), expected);
+    assert_eq!(third_column(of_routing), fields(&code, "Routing"));
+    let of_providers = fields(&code, "Provider");
+    let limits = of_providers
+        .iter()
+        .filter(|field| field.contains("_timeout") || field.contains("max_") || field.contains("dns_"));
+    assert_eq!(limits.clone().count(), 13);
+    limits.for_each(|limit| assert!(others.contains(&format!("`{limit}`")), "README.md lacks {limit} of a provider"));
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     config::{Listen, Waiting},
     export::{Receiver, State},
-    gateway::{Gateway, Reloaded, Reloader},
+    gateway::{Availability, Gateway, Reloaded, Reloader},
 };
 
 /// What can be told, and what can be asked for.
@@ -46,6 +46,7 @@ impl Status {
                     "provider": deployment.provider.name,
                     "model": deployment.model,
                     "in_flight": in_flight,
+                    "cooldown": cooldown(deployment.cooldown.availability(Instant::now())),
                 })
             });
             json!({ "name": model.name, "deployments": deployments.collect::<Vec<_>>() })
@@ -77,6 +78,17 @@ impl Status {
 /// A place where somebody can connect.
 pub(super) fn listener((name, place, has_tls): (&str, &Listen, bool)) -> Value {
     json!({ "name": name, "address": place.to_string(), "tls": has_tls })
+}
+
+/// Why a deployment is left out, and for how long; null while it is in use.
+fn cooldown(availability: Availability) -> Value {
+    match availability {
+        Availability::InUse => Value::Null,
+        Availability::Due(reason) => json!({ "reason": reason.as_str(), "seconds_left": 0 }),
+        Availability::Cooling(reason, left) => {
+            json!({ "reason": reason.as_str(), "seconds_left": left.as_millis().div_ceil(1000) as u64 })
+        }
+    }
 }
 
 fn export(receiver: &Receiver) -> Value {

@@ -15,9 +15,6 @@ use serde::{Deserialize, de::IgnoredAny};
 pub use self::opening::Opening;
 use super::usage::{Usage, WireUsage};
 
-/// Longest line that is looked into and longest event that can be taken out; longer ones pass.
-pub const EVENT_BYTES_MAX: usize = 64 * 1024;
-
 static USAGE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"usage\""));
 static FINISH_REASON: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"finish_reason\""));
 
@@ -26,7 +23,9 @@ static FINISH_REASON: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memme
 pub struct Tap {
     /// Whether to take out the usage event.
     strip: bool,
-    /// The line that is not complete yet; only its first [`EVENT_BYTES_MAX`] bytes.
+    /// Longest line that is looked into and longest event that can be taken out; longer ones pass.
+    bytes_max: usize,
+    /// The line that is not complete yet; only the first `bytes_max` bytes of it.
     line: Vec<u8>,
     line_bytes: usize,
     /// The last byte was a CR, so a LF now belongs to it.
@@ -46,9 +45,10 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap that only looks, or one that also takes the usage event out.
-    pub fn new(strip: bool) -> Self {
-        Self { strip, ..Self::default() }
+    /// A tap that only looks, or one that also takes the usage event out; lines and events over
+    /// `bytes_max` pass unread.
+    pub fn new(strip: bool, bytes_max: usize) -> Self {
+        Self { strip, bytes_max, ..Self::default() }
     }
 
     /// The last usage seen.
@@ -115,7 +115,7 @@ impl Tap {
 
     /// The end of the stream: gives what was kept back and looks at a last line without an end.
     pub fn finish(&mut self) -> Bytes {
-        if !self.line.is_empty() && self.line_bytes <= EVENT_BYTES_MAX {
+        if !self.line.is_empty() && self.line_bytes <= self.bytes_max {
             let line = std::mem::take(&mut self.line);
             self.inspect(&line);
         }
@@ -142,7 +142,7 @@ impl Tap {
     /// Takes the rest of a line; says whether the line was empty.
     fn end_line(&mut self, rest: &[u8]) -> bool {
         let length = self.line_bytes + rest.len();
-        if length <= EVENT_BYTES_MAX {
+        if length <= self.bytes_max {
             if self.line.is_empty() {
                 self.inspect(rest);
             } else {
@@ -159,7 +159,7 @@ impl Tap {
     fn partial_line(&mut self, rest: &[u8]) {
         self.line_bytes += rest.len();
         self.event_bytes += rest.len();
-        if self.line_bytes <= EVENT_BYTES_MAX {
+        if self.line_bytes <= self.bytes_max {
             self.line.extend_from_slice(rest);
         } else {
             self.line = Vec::new();
@@ -167,7 +167,7 @@ impl Tap {
     }
 
     fn end_event(&mut self, out: &mut Output<'_>, from: usize, to: usize) {
-        let remove = self.event_is_usage && self.strip && self.event_bytes <= EVENT_BYTES_MAX;
+        let remove = self.event_is_usage && self.strip && self.event_bytes <= self.bytes_max;
         if remove {
             self.held.clear();
             out.skip(from, to);
@@ -185,7 +185,7 @@ impl Tap {
         if !self.strip {
             return;
         }
-        if self.event_bytes <= EVENT_BYTES_MAX {
+        if self.event_bytes <= self.bytes_max {
             self.held.extend_from_slice(out.chunk.get(event_at..).unwrap_or_default());
             out.cut(event_at);
         } else if !self.held.is_empty() {

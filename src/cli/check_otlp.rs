@@ -115,6 +115,8 @@ mod tests {
             timeout: Some(Duration::from_secs(10)),
             interval: Duration::from_secs(60),
             export_timeout: Some(Duration::from_secs(30)),
+            max_request_bytes: 4 << 20,
+            max_response_bytes: 64 << 10,
             certificate: None,
             client_certificate: None,
         });

@@ -8,7 +8,7 @@ use super::{
     Destination, OtlpEndpoint, Protocol, Secret, endpoint, file,
     otel_env::{Found, OtelEnv, is_header_allowed},
     resolve::Resolve,
-    telemetry::{Setting, Settings},
+    telemetry::{REQUEST_BYTES, RESPONSE_BYTES, Setting, Settings},
     value,
 };
 use crate::telemetry::Temporality;
@@ -111,6 +111,8 @@ impl Picker<'_, '_, '_, '_> {
             timeout: unless_zero(timeout),
             interval: pace.interval,
             export_timeout: unless_zero(pace.export_timeout),
+            max_request_bytes: REQUEST_BYTES,
+            max_response_bytes: RESPONSE_BYTES,
             certificate,
             client_certificate,
         })

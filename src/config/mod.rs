@@ -12,6 +12,7 @@ mod listen;
 mod log;
 mod otel_env;
 mod problem;
+mod provider;
 mod reference;
 mod resolve;
 mod resource;
@@ -37,6 +38,7 @@ pub use self::{
     listen::Listen,
     log::{Log, LogFormat, LogLevel},
     problem::ConfigError,
+    provider::{BaseUrl, Provider, ProviderKind},
     routing::{Cooldown, Retries, Routing},
     secret::Secret,
     server::{ClientAuth, Http2, Network, Server, ServerTls, TlsVersion},
@@ -81,48 +83,6 @@ pub struct Config {
 pub struct Reload {
     /// From one look at the files to the next; `None`: they are not looked at.
     pub watch: Option<Duration>,
-}
-
-/// `[providers.NAME]`.
-#[derive(Debug, Clone)]
-pub struct Provider {
-    pub name: String,
-    pub kind: ProviderKind,
-    /// `None` for the built-in provider.
-    pub base_url: Option<BaseUrl>,
-    pub api_key: Option<Secret>,
-    /// Ask for usage in streams whose client did not, and take the extra event out again.
-    pub include_usage: bool,
-    /// Longest time to a connection, name lookup and TLS included.
-    pub connect_timeout: Duration,
-    /// Longest wait for the address of a host whose last answer is too old.
-    pub dns_timeout: Duration,
-    pub first_byte_timeout: Duration,
-    /// Longest silence within an answer.
-    pub idle_timeout: Duration,
-    /// Longest time for a whole answer that is not streamed.
-    pub answer_timeout: Duration,
-    /// Longest time for a whole stream.
-    pub stream_timeout: Duration,
-    /// Pause between the events of the built-in provider.
-    pub echo_delay: Duration,
-}
-
-/// `kind` of a provider: the wire it speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProviderKind {
-    Openai,
-    Echo,
-}
-
-/// An `http` or `https` URL taken apart: no user, no query, no fragment, no trailing slash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseUrl {
-    pub tls: bool,
-    pub host: String,
-    pub port: u16,
-    /// Empty or `/like/this`.
-    pub path: String,
 }
 
 /// `[models.NAME]`.
@@ -191,6 +151,10 @@ pub struct Destination {
     pub interval: Duration,
     /// One export with its retries; `None` is bounded by the interval alone.
     pub export_timeout: Option<Duration>,
+    /// Of one request, before compression.
+    pub max_request_bytes: usize,
+    /// Of the answer to one that are read.
+    pub max_response_bytes: usize,
     /// PEM file that replaces the built-in roots.
     pub certificate: Option<PathBuf>,
     /// PEM files of a client certificate and its key.
@@ -296,7 +260,7 @@ impl Config {
         let resolver = Resolver { environment, folder, files: RefCell::new(vec![seen]) };
         let mut resolve = Resolve { problems: &mut problems, warnings: &mut warnings, resolver };
         let server = server::resolve(&file.server, &mut resolve);
-        let providers = resolve.providers(&file.providers);
+        let providers = provider::resolve(&file.providers, &mut resolve);
         let routing = routing::resolve(&file.routing, &mut resolve);
         let models = resolve.models(&file.models, &providers, &routing);
         let keys = resolve.keys(&file.keys, &models);

@@ -6,7 +6,7 @@ use ring::digest;
 use toml::Spanned;
 
 use super::{
-    BaseUrl, Deployment, Key, Model, Provider, ProviderKind, Reload, Routing, file,
+    Deployment, Key, Model, Provider, Reload, Routing, file,
     problem::{Problems, did_you_mean},
     reference::Resolver,
     value,
@@ -37,75 +37,6 @@ impl Resolve<'_, '_> {
     pub(super) fn reload(&mut self, reload: &file::Reload) -> Reload {
         let interval = self.duration(reload.interval.as_ref(), "1s");
         Reload { watch: reload.watch.unwrap_or(true).then_some(interval) }
-    }
-
-    pub(super) fn providers(&mut self, providers: &file::Named<file::Provider>) -> Vec<Provider> {
-        providers.iter().map(|(name, provider)| self.provider(name, provider)).collect()
-    }
-
-    fn provider(&mut self, name: &Spanned<String>, provider: &file::Provider) -> Provider {
-        self.name("provider", name);
-        let kind = self.parse(provider.kind.as_ref(), "openai", |kind| match kind {
-            "openai" => Ok(ProviderKind::Openai),
-            "echo" => Ok(ProviderKind::Echo),
-            "anthropic" | "azure" | "gemini" => {
-                Err(format!("kind {kind:?} is not supported yet; use \"openai\" for an OpenAI-compatible endpoint"))
-            }
-            _ => Err(format!("kind {kind:?} is not known: expected \"openai\" or \"echo\"")),
-        });
-        let kind = kind.unwrap_or(ProviderKind::Openai);
-        let base_url = provider.base_url.as_ref().and_then(|url| self.parse(Some(url), "", value::base_url));
-        match (kind, &provider.base_url) {
-            (ProviderKind::Openai, None) => {
-                let message = format!(
-                    "provider {:?} has no base_url: add one, such as base_url = \"https://api.openai.com/v1\"",
-                    name.get_ref()
-                );
-                self.problems.add(name.span(), message);
-            }
-            (ProviderKind::Echo, Some(url)) => {
-                self.problems.add(url.span(), "a provider of kind \"echo\" is built in: it takes no base_url");
-            }
-            (ProviderKind::Openai, Some(_)) | (ProviderKind::Echo, None) => {}
-        }
-        if let (ProviderKind::Openai, Some(delay)) = (kind, &provider.delay) {
-            self.problems.add(delay.span(), "delay is for providers of kind \"echo\" only");
-        }
-        let api_key = provider.api_key.as_ref().and_then(|reference| {
-            if kind == ProviderKind::Echo {
-                self.problems.add(reference.span(), "a provider of kind \"echo\" is built in: it takes no api_key");
-                return None;
-            }
-            let resolved = self.secret(reference)?;
-            if resolved.is_literal {
-                let name = name.get_ref();
-                self.warnings.push(format!(
-                    "providers.{name}.api_key stands in the file; \"${{NAME}}\" or {{ file = \"…\" }} keeps it out"
-                ));
-            }
-            Some(resolved.secret)
-        });
-        if let (Some(url), Some(_)) = (&base_url, &api_key)
-            && !url.tls
-            && !is_loopback(url)
-        {
-            let name = name.get_ref();
-            self.warnings.push(format!("providers.{name}: the provider key is sent without TLS to {}", url.host));
-        }
-        Provider {
-            name: name.get_ref().clone(),
-            kind,
-            base_url,
-            api_key,
-            include_usage: provider.include_usage.unwrap_or(true),
-            connect_timeout: self.duration(provider.connect_timeout.as_ref(), "5s"),
-            dns_timeout: self.duration(provider.dns_timeout.as_ref(), "2s"),
-            first_byte_timeout: self.duration(provider.first_byte_timeout.as_ref(), "300s"),
-            idle_timeout: self.duration(provider.idle_timeout.as_ref(), "120s"),
-            answer_timeout: self.duration(provider.answer_timeout.as_ref(), "600s"),
-            stream_timeout: self.duration(provider.stream_timeout.as_ref(), "3600s"),
-            echo_delay: self.parse(provider.delay.as_ref(), "0ms", value::duration).unwrap_or_default(),
-        }
     }
 
     pub(super) fn models(
@@ -348,11 +279,6 @@ impl Resolve<'_, '_> {
             }
         }
     }
-}
-
-fn is_loopback(url: &BaseUrl) -> bool {
-    let host = url.host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// `"a", "b" or "c"`, or what else is expected where there is nothing to list.

@@ -54,15 +54,21 @@ pub struct Server {
     pub body_bytes_max: usize,
     /// Longest wait between two reads of a request body.
     pub body_timeout: Duration,
-    /// Bytes a second of a request body, on average, once it has taken 30 s.
+    /// Bytes a second of a request body, on average, once it has taken a while.
     pub min_body_rate: usize,
+    /// How long it may take before it has to.
+    pub min_body_rate_after: Duration,
     /// Longest time in which a client takes nothing of what waits for it.
     pub write_timeout: Duration,
+    /// Bytes for a client that the kernel has taken and not sent.
+    pub send_buffer: u32,
     /// Memory that the process may take; `None` for that of the control group or machine.
     pub memory_limit: Option<usize>,
     /// Percent of the limit at which requests are refused, and at which connections are.
     pub memory_refuse_percent: usize,
     pub memory_close_percent: usize,
+    /// From one look at the memory of the process to the next.
+    pub memory_interval: Duration,
     /// All request bodies held at once; `None` for a quarter of the memory limit.
     pub body_memory: Option<usize>,
     /// Refused keys of one address, on average and at once.
@@ -71,6 +77,8 @@ pub struct Server {
     /// Requests in flight, of all clients and of one key.
     pub max_requests: usize,
     pub max_requests_per_key: usize,
+    /// Names that a worker looks up at once.
+    pub max_lookups: usize,
     /// How long requests may go on after SIGTERM.
     pub drain_timeout: Duration,
     pub http2: Http2,
@@ -127,6 +135,12 @@ pub struct Http2 {
     pub max_streams: u32,
     /// Requests taken back at once, of a connection in 30 s, before half of them are too many.
     pub max_resets: usize,
+    /// The time that they are counted in.
+    pub reset_window: Duration,
+    /// Requests taken back before anybody has looked at them.
+    pub max_pending_resets: usize,
+    /// Streams that were reset because of what their client did wrong.
+    pub max_error_resets: usize,
     pub max_header_list_bytes: u32,
     pub max_frame_bytes: u32,
     pub stream_window: u32,
@@ -184,7 +198,9 @@ pub(super) fn resolve(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Ser
         body_bytes_max: resolve.size_within(file.body_bytes_max.as_ref(), 32 << 20, 1..=512 << 20),
         body_timeout: resolve.duration(file.body_timeout.as_ref(), "15s"),
         min_body_rate: resolve.size(file.min_body_rate.as_ref(), 8 << 10),
+        min_body_rate_after: resolve.duration(file.min_body_rate_after.as_ref(), "30s"),
         write_timeout: resolve.duration(file.write_timeout.as_ref(), "30s"),
+        send_buffer: small(resolve.size_within(file.send_buffer.as_ref(), 128 << 10, 16 << 10..=64 << 20)),
         memory_refuse_percent: resolve.count(
             "memory_refuse_percent",
             file.memory_refuse_percent.as_ref(),
@@ -192,6 +208,7 @@ pub(super) fn resolve(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Ser
             10..=100,
         ),
         memory_close_percent: resolve.count("memory_close_percent", file.memory_close_percent.as_ref(), 95, 10..=100),
+        memory_interval: resolve.duration(file.memory_interval.as_ref(), "250ms"),
         memory_limit: file
             .memory_limit
             .as_ref()
@@ -201,6 +218,7 @@ pub(super) fn resolve(file: &file::Server, resolve: &mut Resolve<'_, '_>) -> Ser
         auth_failures_burst: small(count(resolve, "auth_failures_burst", &file.auth_failures_burst, 50)),
         max_requests: count(resolve, "max_requests", &file.max_requests, 4096),
         max_requests_per_key: count(resolve, "max_requests_per_key", &file.max_requests_per_key, 256),
+        max_lookups: resolve.count("max_lookups", file.max_lookups.as_ref(), 4, 1..=512),
         drain_timeout: resolve.duration(file.drain_timeout.as_ref(), "120s"),
         http2: http2(file.http2.as_ref(), resolve),
     };
@@ -301,6 +319,9 @@ fn http2(file: Option<&file::ServerHttp2>, resolve: &mut Resolve<'_, '_>) -> Htt
         max_streams: u32::try_from(resolve.count("max_streams", file.max_streams.as_ref(), 64, 1..=10_000))
             .unwrap_or(64),
         max_resets: resolve.count("max_resets", file.max_resets.as_ref(), 50, 1..=100_000),
+        reset_window: resolve.duration(file.reset_window.as_ref(), "30s"),
+        max_pending_resets: resolve.count("max_pending_resets", file.max_pending_resets.as_ref(), 20, 1..=100_000),
+        max_error_resets: resolve.count("max_error_resets", file.max_error_resets.as_ref(), 64, 1..=100_000),
         idle_timeout: resolve.duration(file.idle_timeout.as_ref(), "120s"),
         ping_interval: resolve.duration(file.ping_interval.as_ref(), "20s"),
         ping_timeout: resolve.duration(file.ping_timeout.as_ref(), "10s"),

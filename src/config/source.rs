@@ -16,10 +16,11 @@ use super::{Config, ConfigError, Environment, Loaded, Waiting};
 const FIXED: [&str; 5] = ["server", "admin", "telemetry", "log", "reload"];
 
 /// Options in them that are looked at for every request all the same.
-const LIVE: [&str; 6] = [
+const LIVE: [&str; 7] = [
     "server.body_bytes_max",
     "server.body_timeout",
     "server.min_body_rate",
+    "server.min_body_rate_after",
     "server.max_requests",
     "server.max_requests_per_key",
     "log.access",

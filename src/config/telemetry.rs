@@ -46,6 +46,16 @@ impl Setting {
 /// The name of the receiver that `[telemetry]` itself describes.
 const OWN: &str = "otlp";
 
+/// OTLP's limit for a request.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+/// Largest request, unless said otherwise. Prometheus reads 32 MiB, the specification allows 64; the
+/// smallest limit that is common on the way is gRPC's 4 MiB for a message.
+pub(super) const REQUEST_BYTES: usize = 4 << 20;
+
+/// What is read of an answer: a receiver has at most a partial success to tell.
+pub(super) const RESPONSE_BYTES: usize = 64 << 10;
+
 /// Most receivers: each has a connection and a reading of its own.
 const DESTINATIONS_MAX: usize = 8;
 
@@ -84,6 +94,13 @@ pub(super) fn resolve(
         resolve.problems.add(export.span(), message);
     }
     warn_of_twins(&destinations, resolve);
+    let request_bytes =
+        resolve.size_within(file.max_request_bytes.as_ref(), REQUEST_BYTES, 64 << 10..=REQUEST_BYTES_MAX);
+    let response_bytes = resolve.size_within(file.max_response_bytes.as_ref(), RESPONSE_BYTES, 1 << 10..=1 << 20);
+    for destination in &mut destinations {
+        destination.max_request_bytes = request_bytes;
+        destination.max_response_bytes = response_bytes;
+    }
     let aggregations = aggregations(file, env, resolve, settings);
     let max_series = resolve.count("max_series", file.max_series.as_ref(), SERIES_MAX, 100..=100_000);
     let resource = resource::resolve(file, env, settings);

@@ -222,6 +222,7 @@ fn the_example_shows_every_option_and_its_default() {
         ("[server]\nzz = 1\n", "[server"),
         ("[server]\ntls = { zz = 1 }\n", "[server]"),
         ("[server.http2]\nzz = 1\n", "[server.http2]"),
+        ("[routing]\nzz = 1\n", "[routing]"),
         ("[providers.x]\nzz = 1\n", "[providers."),
         ("[models.x]\nzz = 1\n", "[models."),
         ("[models.x]\ndeployments = [{ zz = 1 }]\n", "[models."),
@@ -280,11 +281,13 @@ fn the_example_shows_every_option_and_its_default() {
     let (given, spelled) = (load(EXAMPLE, SECRETS).unwrap().config, load(&alive, SECRETS).unwrap().config);
     assert_eq!(format!("{:?}", given.server), format!("{:?}", spelled.server));
     assert_eq!(format!("{:?}", given.providers), format!("{:?}", spelled.providers));
-    let times = |config: &Config| {
-        let destinations = config.telemetry.destinations.iter();
-        destinations.map(|destination| (destination.interval, destination.timeout)).collect::<Vec<_>>()
+    assert_eq!(format!("{:?}", given.routing), format!("{:?}", spelled.routing));
+    assert_eq!(format!("{:?}", given.models), format!("{:?}", spelled.models));
+    let limits = |config: &Config| {
+        let of = |to: &Destination| (to.interval, to.timeout, to.max_request_bytes, to.max_response_bytes);
+        config.telemetry.destinations.iter().map(of).collect::<Vec<_>>()
     };
-    assert_eq!(times(&given), times(&spelled));
+    assert_eq!(limits(&given), limits(&spelled));
 }
 
 #[test]

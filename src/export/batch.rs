@@ -10,10 +10,6 @@ use crate::{
     telemetry::{Snapshot, otlp, snapshot::Part},
 };
 
-/// Largest request before compression. Prometheus reads 32 MiB, the specification allows 64; the
-/// smallest limit that is common on the way is gRPC's 4 MiB for a message.
-pub(super) const REQUEST_BYTES_MAX: usize = 4 << 20;
-
 /// JSON has about three times the size of protobuf, by which parts are measured.
 const JSON_FACTOR: usize = 4;
 

@@ -8,7 +8,7 @@ use super::{
     Bounds, Delivery, Report,
     announce::Announcer,
     answer::{Answer, ErrorType, Failure},
-    batch::{Batch, REQUEST_BYTES_MAX},
+    batch::Batch,
     explain,
     grpc::Code,
     instruments::Instruments,
@@ -45,6 +45,8 @@ pub(super) struct Destination {
     /// Of one request.
     timeout: Option<Duration>,
     request_bytes_max: usize,
+    /// However much the receiver would take.
+    request_bytes_most: usize,
     /// A `Retry-After` that reaches beyond the export it answered.
     not_before: Option<Instant>,
     pending: Option<Batch>,
@@ -85,7 +87,8 @@ impl Destination {
             announcer: Announcer::default(),
             progress: Progress::new(settings.temporality),
             timeout: settings.timeout,
-            request_bytes_max: REQUEST_BYTES_MAX,
+            request_bytes_max: settings.max_request_bytes,
+            request_bytes_most: settings.max_request_bytes,
             not_before: None,
             pending: None,
             url: explain::url(&settings.endpoint, settings.protocol).into(),
@@ -183,7 +186,7 @@ impl Destination {
                 }
                 _ => {
                     if is_too_large(&answer) {
-                        self.request_bytes_max = (bytes / 2).clamp(REQUEST_BYTES_MIN, REQUEST_BYTES_MAX);
+                        self.request_bytes_max = (bytes / 2).clamp(REQUEST_BYTES_MIN, self.request_bytes_most);
                     }
                     let is_kept = !self.is_cumulative && batch.may_be_taken && batch.read.elapsed() < REFUSED_AGE_MAX;
                     if is_kept || !is_of_this_request(&answer) {

@@ -113,6 +113,8 @@ mod tests {
             timeout: None,
             interval: Duration::from_secs(60),
             export_timeout: None,
+            max_request_bytes: 4 << 20,
+            max_response_bytes: 64 << 10,
             certificate: None,
             client_certificate: None,
         }

@@ -25,16 +25,13 @@ use super::{
 use crate::{
     api::retry_after,
     config::{Destination, OtlpEndpoint, Protocol, secret_file},
-    http_client::{self as client, ConnectLimits, Error, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
+    http_client::{self as client, Error, Limits, Origin, Pool, RequestHead, ResponseBody, TlsFiles},
     message::Response,
 };
 
 /// OTLP's limit for a request before compression. Larger ones are not sent; how they come about at
 /// all is that one point cannot be cut in two.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
-
-/// A receiver has at most a partial success to tell; whatever sends more is none.
-const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest wait for a connection. Shorter than the default 10 s of a request, so that a dead address
 /// is reported as one and not as a slow receiver.
@@ -51,6 +48,7 @@ pub(super) struct Receiver {
     /// Whether a header that carries credentials is configured.
     has_credentials: bool,
     gzip: bool,
+    response_bytes_max: usize,
     origin: Origin,
     /// What every request over HTTP/1.1 begins with.
     head: RequestHead,
@@ -99,6 +97,7 @@ impl Receiver {
                 ["auth", "key", "token", "team"].iter().any(|part| name.as_str().contains(part))
             }),
             gzip: settings.gzip,
+            response_bytes_max: settings.max_response_bytes,
             origin,
             uri,
             headers,
@@ -134,7 +133,7 @@ impl Receiver {
             Ok(body) => body,
             Err(error) => return (Answer::Failed(Failure::Closed(error.to_string())), false),
         };
-        let limits = ConnectLimits { total: limit.min(CONNECT_TIMEOUT), lookup: limit.min(LOOKUP_TIMEOUT) };
+        let limits = Limits::connecting(limit.min(CONNECT_TIMEOUT), limit.min(LOOKUP_TIMEOUT));
         let sends = Cell::new(0);
         let request = self.head.begin().finish(body.clone());
         let exchange = async {
@@ -173,21 +172,14 @@ impl Receiver {
         request
     }
 
-    async fn call(
-        &self,
-        pool: &Pool,
-        body: Bytes,
-        limits: ConnectLimits,
-        limit: Duration,
-        sends: &Cell<u32>,
-    ) -> Answer {
+    async fn call(&self, pool: &Pool, body: Bytes, limits: Limits, limit: Duration, sends: &Cell<u32>) -> Answer {
         let timeout = grpc::timeout(limit);
         let build = || {
             let mut request = self.request(&body, sends);
             request.headers_mut().insert("grpc-timeout", timeout.clone());
             request
         };
-        match pool.send_http2(&self.origin, limits, RESPONSE_BYTES_MAX, build).await {
+        match pool.send_http2(&self.origin, limits, self.response_bytes_max, build).await {
             Ok(reply) => grpc::read(&reply, &self.redactor),
             Err(Error::Reset(code)) => {
                 let text = Error::Reset(code).to_string();
@@ -197,7 +189,7 @@ impl Receiver {
         }
     }
 
-    async fn exchange(&self, pool: &Pool, request: &client::Request, limits: ConnectLimits, limit: Duration) -> Answer {
+    async fn exchange(&self, pool: &Pool, request: &client::Request, limits: Limits, limit: Duration) -> Answer {
         match pool.send(&self.origin, limits, request, is_of_interest, Instant::now(), limit).await {
             Ok(sent) => self.read(sent.response).await,
             Err(Error::ResponseTimeout) => Answer::Failed(Failure::Timeout(limit)),
@@ -209,7 +201,7 @@ impl Receiver {
         let Response { status, headers, body } = response;
         let text = |name: &str| headers.get(name).and_then(|value| str::from_utf8(value).ok()).unwrap_or_default();
         let content_type = text("content-type");
-        let (body, end) = read_beginning(body).await;
+        let (body, end) = read_beginning(body, self.response_bytes_max).await;
         if status.is_success() {
             return match end {
                 End::Broken(error) => Answer::Failed(Failure::of(&error, &self.redactor)),
@@ -240,15 +232,15 @@ enum End {
     Broken(Error),
 }
 
-/// Reads the first 64 KiB; a body that goes on is dropped, and its connection with it.
-async fn read_beginning(mut body: ResponseBody) -> (Vec<u8>, End) {
+/// Reads the first bytes; a body that goes on is dropped, and its connection with it.
+async fn read_beginning(mut body: ResponseBody, bytes_max: usize) -> (Vec<u8>, End) {
     let mut read = Vec::new();
     loop {
         match std::future::poll_fn(|cx| body.poll_data(cx)).await {
             None => return (read, End::Whole),
             Some(Err(error)) => return (read, End::Broken(error)),
             Some(Ok(data)) => {
-                let room = RESPONSE_BYTES_MAX - read.len();
+                let room = bytes_max - read.len();
                 read.extend(data.iter().take(room));
                 if data.len() > room {
                     return (read, End::CutOff);
@@ -281,6 +273,8 @@ mod tests {
             timeout: None,
             interval: Duration::from_secs(60),
             export_timeout: None,
+            max_request_bytes: 4 << 20,
+            max_response_bytes: 64 << 10,
             certificate: None,
             client_certificate: None,
         }

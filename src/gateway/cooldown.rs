@@ -19,8 +19,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
     InUse,
-    /// Its cooldown is over: one request may find out.
-    Due,
+    /// Its cooldown, for this reason, is over: one request may find out.
+    Due(CooldownReason),
     /// Left out for this reason, and so long still.
     Cooling(CooldownReason, Duration),
 }
@@ -72,7 +72,7 @@ impl Cooldown {
             return Availability::InUse;
         }
         match until.saturating_sub(self.millis(now)) {
-            0 => Availability::Due,
+            0 => Availability::Due(self.reason()),
             left => Availability::Cooling(self.reason(), Duration::from_millis(left)),
         }
     }
@@ -249,7 +249,7 @@ mod tests {
             Availability::Cooling(CooldownReason::Errors, Duration::from_secs(4))
         );
         assert!(!bench.admits(12.9));
-        assert_eq!(bench.cooldown.availability(bench.at(13.0)), Availability::Due);
+        assert_eq!(bench.cooldown.availability(bench.at(13.0)), Availability::Due(CooldownReason::Errors));
         assert!(bench.admits(13.0));
         assert!(!bench.admits(13.0) && !bench.admits(27.9), "one at a time");
         assert_eq!(bench.fails(14.0, error, None), None);

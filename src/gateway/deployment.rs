@@ -14,7 +14,7 @@ use super::{Cooldown, Model};
 use crate::{
     api::{cost::Price, operation::Operation},
     config::{self, BaseUrl, Config, ProviderKind},
-    http_client::{ConnectLimits, Origin, RequestHead},
+    http_client::{Limits, Origin, RequestHead},
     telemetry::{Attribute, Counter, Registry, catalog, instruments::DeploymentInstruments},
 };
 
@@ -28,6 +28,8 @@ pub struct Provider {
     pub idle_timeout: Duration,
     pub answer_timeout: Duration,
     pub stream_timeout: Duration,
+    pub max_event_bytes: usize,
+    pub max_usage_bytes: usize,
     pub connections_opened: Counter,
 }
 
@@ -45,7 +47,7 @@ pub enum Transport {
 #[derive(Debug)]
 pub struct HttpTransport {
     pub origin: Origin,
-    pub connect_limits: ConnectLimits,
+    pub limits: Limits,
     /// What every request begins with, by operation, the provider key included.
     heads: Vec<RequestHead>,
 }
@@ -84,6 +86,8 @@ pub(super) fn providers(config: &Config, registry: &Registry) -> Result<Vec<Arc<
             idle_timeout: provider.idle_timeout,
             answer_timeout: provider.answer_timeout,
             stream_timeout: provider.stream_timeout,
+            max_event_bytes: provider.max_event_bytes,
+            max_usage_bytes: provider.max_usage_bytes,
             connections_opened,
         }));
     }
@@ -114,8 +118,14 @@ impl HttpTransport {
             Ok(head)
         });
         let heads = heads.collect::<Result<_, String>>()?;
-        let connect_limits = ConnectLimits { total: provider.connect_timeout, lookup: provider.dns_timeout };
-        Ok(Self { origin, connect_limits, heads })
+        let limits = Limits {
+            connect: provider.connect_timeout,
+            lookup: provider.dns_timeout,
+            addresses: provider.addresses,
+            head_bytes: provider.max_head_bytes,
+            head_lines: provider.max_headers,
+        };
+        Ok(Self { origin, limits, heads })
     }
 
     /// What every request for an operation begins with.

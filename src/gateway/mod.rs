@@ -63,6 +63,8 @@ pub struct Limits {
     pub max_attempts: usize,
     /// In bytes a second.
     pub min_body_rate: usize,
+    /// What a body may take before it has to.
+    pub min_body_rate_after: Duration,
 }
 
 impl Gateway {
@@ -95,6 +97,7 @@ impl Gateway {
                 body_timeout: config.server.body_timeout,
                 max_attempts: config.routing.max_attempts,
                 min_body_rate: config.server.min_body_rate,
+                min_body_rate_after: config.server.min_body_rate_after,
             },
             logs_access: config.log.access,
             retry_budget,

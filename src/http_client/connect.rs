@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{Error, Origin, Tls, names::Names};
+use super::{
+    Error, Origin, Tls,
+    names::{Lifetimes, Names},
+};
 use crate::message::Tcp;
 
 /// How much of what lies before a server's last words is read through for them.
@@ -52,13 +55,25 @@ enum Socket {
     Tls(Box<TlsStream<Tcp>>),
 }
 
-/// How long a connection may take to be there.
+/// What a server may take and send.
 #[derive(Debug, Clone, Copy)]
-pub struct ConnectLimits {
-    /// Everything, TLS included.
-    pub total: Duration,
+pub struct Limits {
+    /// Until a connection is there, TLS included.
+    pub connect: Duration,
     /// Of it, the address of a host.
     pub lookup: Duration,
+    /// How long addresses are used.
+    pub addresses: Lifetimes,
+    /// The head of a response.
+    pub head_bytes: usize,
+    pub head_lines: usize,
+}
+
+impl Limits {
+    /// With these times, and what is the default of a provider for the rest.
+    pub const fn connecting(connect: Duration, lookup: Duration) -> Self {
+        Self { connect, lookup, addresses: Lifetimes::DEFAULT, head_bytes: 64 << 10, head_lines: 100 }
+    }
 }
 
 /// Connects within `limits`.
@@ -66,10 +81,10 @@ pub(super) async fn connect(
     origin: &Origin,
     tls: Option<&Tls>,
     names: &Names,
-    limits: ConnectLimits,
+    limits: Limits,
 ) -> Result<Stream, Error> {
     let connecting = async {
-        let addresses = names.resolve(&origin.host, origin.port, limits.lookup).await?;
+        let addresses = names.resolve(&origin.host, origin.port, &limits).await?;
         let tcp = TcpStream::connect(addresses.as_slice()).await?;
         // Heads and small events must not wait for an acknowledgement (Nagle, 40 ms).
         tcp.set_nodelay(true)?;
@@ -87,7 +102,7 @@ pub(super) async fn connect(
             (Some(_), None) => Err(io::Error::other("TLS is not set up")),
         }
     };
-    match tokio::time::timeout(limits.total, connecting).await {
+    match tokio::time::timeout(limits.connect, connecting).await {
         Ok(Ok(socket)) => Ok(Stream { socket, refusal: Refusal::default() }),
         Ok(Err(error)) => Err(Error::Connect(error)),
         Err(_) => Err(Error::ConnectTimeout),

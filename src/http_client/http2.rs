@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{
     Error, Origin, Pool,
-    connect::{ConnectLimits, Refusal, connect},
+    connect::{Limits, Refusal, connect},
     describe,
     pool::{CLOSE_RACE_MAX, IDLE_TIMEOUT},
 };
@@ -63,7 +63,7 @@ impl Pool {
     pub async fn send_http2(
         &self,
         origin: &Origin,
-        limits: ConnectLimits,
+        limits: Limits,
         bytes_max: usize,
         build: impl Fn() -> Request<Full<Bytes>>,
     ) -> Result<Reply, Error> {
@@ -83,7 +83,7 @@ impl Pool {
         }
     }
 
-    async fn open_http2(&self, origin: &Origin, limits: ConnectLimits) -> Result<Sender, Error> {
+    async fn open_http2(&self, origin: &Origin, limits: Limits) -> Result<Sender, Error> {
         let tls = match &origin.server_name {
             Some(_) => Some(self.shared.tls(true)?),
             None => None,

@@ -13,9 +13,10 @@ mod pool;
 mod tls;
 mod watchdog;
 
-pub use connect::ConnectLimits;
+pub use connect::Limits;
 pub use http1::{Keep, Payload, Request, RequestHead, ResponseBody};
 pub use http2::Reply;
+pub use names::Lifetimes;
 pub use origin::Origin;
 pub use pool::{Pool, SWEEP_INTERVAL, Sent};
 pub use tls::TlsFiles;

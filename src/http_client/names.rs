@@ -14,14 +14,23 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// How long an answer is used without asking again.
-const FRESH: Duration = Duration::from_secs(30);
+use super::Limits;
 
-/// How long a failure is believed.
-const FAILED: Duration = Duration::from_secs(5);
+/// How long what a name server said is made use of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// An answer, without asking again.
+    pub fresh: Duration,
+    /// A failure.
+    pub failed: Duration,
+    /// An answer, while no newer one is to be had.
+    pub stale: Duration,
+}
 
-/// How long an answer may serve while no newer one is to be had.
-const STALE: Duration = Duration::from_secs(60 * 60);
+impl Lifetimes {
+    pub const DEFAULT: Self =
+        Self { fresh: Duration::from_secs(30), failed: Duration::from_secs(5), stale: Duration::from_secs(60 * 60) };
+}
 
 /// The names of one thread. There are as many as the configuration has hosts.
 #[derive(Debug, Default, Clone)]
@@ -49,15 +58,16 @@ enum Known {
 }
 
 impl Names {
-    /// The addresses of a host, waited for no longer than `limit`.
-    pub(super) async fn resolve(&self, host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    /// The addresses of a host, waited for no longer than the limit of a lookup.
+    pub(super) async fn resolve(&self, host: &str, port: u16, limits: &Limits) -> io::Result<Vec<SocketAddr>> {
+        let (limit, lifetimes) = (limits.lookup, limits.addresses);
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let with_port = |found: &[IpAddr]| found.iter().map(|address| SocketAddr::new(*address, port)).collect();
         let started = Instant::now();
         loop {
-            let notify = match self.known(host, Instant::now(), limit) {
+            let notify = match self.known(host, Instant::now(), limit, lifetimes) {
                 Known::Addresses(found) => return Ok(with_port(&found)),
                 Known::Failed(why) => return Err(io::Error::other(why)),
                 Known::Asked(notify) => notify,
@@ -67,7 +77,7 @@ impl Names {
             if tokio::time::timeout_at(started + limit, notify.notified()).await.is_ok() {
                 continue;
             }
-            return match self.known(host, Instant::now(), Duration::ZERO) {
+            return match self.known(host, Instant::now(), Duration::ZERO, lifetimes) {
                 Known::Addresses(found) => Ok(with_port(&found)),
                 _ => {
                     let why = format!("failed to lookup address of {host}: no answer within {} ms", limit.as_millis());
@@ -79,21 +89,23 @@ impl Names {
 
     /// What there is; a lookup that has taken longer than `patience` is not waited for where an old
     /// answer will do.
-    fn known(&self, host: &str, now: Instant, patience: Duration) -> Known {
+    fn known(&self, host: &str, now: Instant, patience: Duration, lifetimes: Lifetimes) -> Known {
         let entries = self.entries.borrow();
         let Some(entry) = entries.iter().find(|entry| entry.host == host) else { return Known::Unknown };
         let age = |since: &Instant| now.saturating_duration_since(*since);
-        let stale = entry.known.as_ref().filter(|(_, since)| age(since) < STALE);
+        let stale = entry.known.as_ref().filter(|(_, since)| age(since) < lifetimes.stale);
         if let Some((found, since)) = stale
-            && age(since) < FRESH
+            && age(since) < lifetimes.fresh
         {
             return Known::Addresses(Rc::clone(found));
         }
         match (&entry.lookup, &entry.failed, stale) {
             (Some((since, _)), _, Some((found, _))) if age(since) >= patience => Known::Addresses(Rc::clone(found)),
             (Some((_, notify)), ..) => Known::Asked(Rc::clone(notify)),
-            (None, Some((_, since)), Some((found, _))) if age(since) < FAILED => Known::Addresses(Rc::clone(found)),
-            (None, Some((why, since)), None) if age(since) < FAILED => Known::Failed(why.clone()),
+            (None, Some((_, since)), Some((found, _))) if age(since) < lifetimes.failed => {
+                Known::Addresses(Rc::clone(found))
+            }
+            (None, Some((why, since)), None) if age(since) < lifetimes.failed => Known::Failed(why.clone()),
             (None, ..) => Known::Unknown,
         }
     }
@@ -136,6 +148,7 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(2);
+    const LIMITS: Limits = Limits::connecting(LIMIT, LIMIT);
 
     fn found(known: Known) -> Result<String, String> {
         match known {
@@ -163,7 +176,7 @@ mod tests {
 
     async fn after(names: &Names, seconds: u64) -> Result<String, String> {
         tokio::time::advance(Duration::from_secs(seconds)).await;
-        found(names.known("h", Instant::now(), LIMIT))
+        found(names.known("h", Instant::now(), LIMIT, Lifetimes::DEFAULT))
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,15 +209,16 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         local.block_on(&runtime, async {
             let names = Names::default();
-            let (one, other) = tokio::join!(names.resolve("localhost", 1, LIMIT), names.resolve("localhost", 2, LIMIT));
+            let (one, other) =
+                tokio::join!(names.resolve("localhost", 1, &LIMITS), names.resolve("localhost", 2, &LIMITS));
             let (one, other) = (one.unwrap(), other.unwrap());
             assert!(one.iter().all(|address| address.ip().is_loopback() && address.port() == 1), "{one:?}");
             assert!(other.iter().all(|address| address.ip().is_loopback() && address.port() == 2), "{other:?}");
             assert_eq!(names.entries.borrow().len(), 1);
             // Reserved for names that do not exist (RFC 6761 §6.4).
-            let why = names.resolve("nothing.invalid", 1, LIMIT).await.unwrap_err().to_string();
+            let why = names.resolve("nothing.invalid", 1, &LIMITS).await.unwrap_err().to_string();
             assert!(why.starts_with("failed to lookup address"), "{why}");
-            let literal = names.resolve("192.0.2.1", 9, Duration::ZERO).await.unwrap();
+            let literal = names.resolve("192.0.2.1", 9, &Limits::connecting(LIMIT, Duration::ZERO)).await.unwrap();
             assert_eq!(literal, ["192.0.2.1:9".parse().unwrap()]);
         });
     }
@@ -217,7 +231,7 @@ mod tests {
             let names = Names::default();
             asked(&names);
             let started = Instant::now();
-            let error = names.resolve("h", 1, LIMIT).await.unwrap_err();
+            let error = names.resolve("h", 1, &LIMITS).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             assert!(error.to_string().contains("within 2000 ms"), "{error}");
             assert_eq!(started.elapsed().as_secs(), 2);

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Error, Origin, Tls, TlsFiles,
-    connect::{ConnectLimits, connect},
+    connect::{Limits, connect},
     http1::{Connection, Keep, Request, ResponseBody},
     http2,
     names::Names,
@@ -99,7 +99,7 @@ impl Pool {
     pub async fn send(
         &self,
         origin: &Origin,
-        limits: ConnectLimits,
+        limits: Limits,
         request: &Request,
         keep: Keep,
         now: Instant,
@@ -111,7 +111,7 @@ impl Pool {
             if !connection.is_quiet().await {
                 continue;
             }
-            match connection.exchange(request, keep, deadline).await {
+            match connection.exchange(request, keep, &limits, deadline).await {
                 Ok(answered) => return Ok(self.sent(origin, connection, answered, false)),
                 Err(failure) if failure.is_close && now.elapsed() < CLOSE_RACE_MAX => break,
                 Err(failure) => return Err(failure.error),
@@ -120,7 +120,7 @@ impl Pool {
         // Rarely needed and large: not a part of every request.
         let opening = tokio::time::timeout_at(deadline.into(), self.open(origin, limits));
         let mut connection = Box::pin(opening).await.map_err(|_| Error::ResponseTimeout)??;
-        match connection.exchange(request, keep, deadline).await {
+        match connection.exchange(request, keep, &limits, deadline).await {
             Ok(answered) => Ok(self.sent(origin, connection, answered, true)),
             Err(failure) => Err(failure.error),
         }
@@ -138,7 +138,7 @@ impl Pool {
         Sent { response: Response { status, headers, body }, opened }
     }
 
-    async fn open(&self, origin: &Origin, limits: ConnectLimits) -> Result<Connection, Error> {
+    async fn open(&self, origin: &Origin, limits: Limits) -> Result<Connection, Error> {
         let tls = match &origin.server_name {
             Some(_) => Some(self.shared.tls(false)?),
             None => None,
@@ -221,7 +221,7 @@ mod tests {
         const LIMIT: Duration = Duration::from_secs(5);
         let client = async {
             let mut sent = pool
-                .send(&origin, ConnectLimits { total: LIMIT, lookup: LIMIT }, &request, |_| true, Instant::now(), LIMIT)
+                .send(&origin, Limits::connecting(LIMIT, LIMIT), &request, |_| true, Instant::now(), LIMIT)
                 .await
                 .unwrap();
             while poll_fn(|cx| sent.response.body.poll_data(cx)).await.is_some() {}

@@ -17,7 +17,7 @@ use crate::{
         rate_limit, retry_after,
         usage::Usage,
     },
-    gateway::Deployment,
+    gateway::{Deployment, Provider},
     message::Headers,
     telemetry::{ActiveGuard, dimensions::Outcome},
 };
@@ -46,14 +46,14 @@ impl Attempt {
         }
     }
 
-    /// How long the provider may be silent within its answer.
-    pub(super) fn idle_timeout(&self) -> Duration {
-        self.deployment.provider.idle_timeout
+    /// Whom it is at.
+    pub(super) fn provider(&self) -> &Provider {
+        &self.deployment.provider
     }
 
     /// When the answer has to be complete.
     pub(super) fn deadline(&self, is_stream: bool) -> Instant {
-        let provider = &self.deployment.provider;
+        let provider = self.provider();
         self.started + if is_stream { provider.stream_timeout } else { provider.answer_timeout }
     }
 

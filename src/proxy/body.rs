@@ -13,14 +13,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::{attempt::Attempt, comments::Comments, echo::EchoBody, record::Record};
+use super::{attempt::Attempt, comments::Comments, echo::EchoBody, record::Record, watch::Watch};
 use crate::{
     api::{
-        ends::Ends,
         error::{Error, ErrorKind},
         openai,
-        sse::Tap,
-        usage::{self, Usage},
     },
     http_client::{self, ResponseBody},
 };
@@ -40,22 +37,6 @@ pub enum Body {
 pub(super) enum Source {
     Http(ResponseBody),
     Echo(EchoBody),
-}
-
-/// What is looked for in the bytes.
-#[derive(Debug)]
-pub(super) enum Watch {
-    Events(Tap),
-    Json(Json),
-}
-
-/// A JSON answer, whose usage is at its end, or with some providers at its beginning.
-#[derive(Debug, Default)]
-pub(super) struct Json {
-    /// Copied, for a piece would hold the block of memory that it was read into. Empty if all of the
-    /// answer came at once.
-    ends: Ends,
-    usage: Option<Usage>,
 }
 
 /// A provider's answer in passing.
@@ -168,50 +149,6 @@ impl Source {
             Self::Http(body) => body.ended(),
             Self::Echo(_) => None,
         }
-    }
-}
-
-impl Watch {
-    pub(super) fn json() -> Self {
-        Self::Json(Json::default())
-    }
-
-    fn feed(&mut self, data: Bytes, is_last: bool) -> Bytes {
-        match self {
-            Self::Events(tap) => tap.feed(&data),
-            Self::Json(json) => {
-                json.feed(&data, is_last);
-                data
-            }
-        }
-    }
-
-    fn finish(&mut self) -> Bytes {
-        match self {
-            Self::Events(tap) => tap.finish(),
-            Self::Json(..) => Bytes::new(),
-        }
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        match self {
-            Self::Events(tap) => tap.usage(),
-            Self::Json(json) => json.usage(),
-        }
-    }
-}
-
-impl Json {
-    fn feed(&mut self, data: &[u8], is_last: bool) {
-        if is_last && self.ends.is_empty() {
-            self.usage = usage::from_json_end(data);
-        } else {
-            self.ends.feed(data);
-        }
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        if self.ends.is_empty() { self.usage } else { usage::from_json_end(self.ends.as_bytes()) }
     }
 }
 
@@ -364,7 +301,7 @@ impl Relay {
         if std::mem::take(&mut self.is_fresh) {
             self.last_at = Instant::now();
         }
-        let silence = self.last_at + self.attempt.idle_timeout();
+        let silence = self.last_at + self.attempt.provider().idle_timeout;
         let end = self.attempt.deadline(matches!(self.watch, Watch::Events(_)));
         // One that keeps sending is found out without a look at the clock.
         if end <= self.last_at {

@@ -16,6 +16,7 @@ mod record;
 mod request;
 mod response;
 mod upstream;
+mod watch;
 
 use std::{
     cell::Cell,
@@ -254,7 +255,15 @@ async fn one_attempt(
     }
     let held = match response::may_be_held(&response, is_last) {
         // Large, and seldom needed.
-        true => Box::pin(opening::opening(&mut response.body, attempt.started, patience)).await,
+        true => {
+            Box::pin(opening::opening(
+                &mut response.body,
+                attempt.started,
+                patience,
+                deployment.provider.max_event_bytes,
+            ))
+            .await
+        }
         false => Ok(Bytes::new()),
     };
     let held = held.map_err(|error| attempt.failed(error))?;

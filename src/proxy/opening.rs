@@ -8,12 +8,17 @@ use memchr::memchr2;
 use super::{body::Source, upstream::Patience};
 use crate::api::{
     error::{Error, ErrorKind},
-    sse::{EVENT_BYTES_MAX, Opening},
+    sse::Opening,
 };
 
 /// Waits until the stream has something for the client, and gives what has come so far; an error if it
 /// begins with one, ends or breaks off before, or takes longer than a first byte may.
-pub(super) async fn opening(source: &mut Source, started: Instant, patience: Patience) -> Result<Bytes, Error> {
+pub(super) async fn opening(
+    source: &mut Source,
+    started: Instant,
+    patience: Patience,
+    bytes_max: usize,
+) -> Result<Bytes, Error> {
     let (mut held, mut looked_at) = (BytesMut::new(), 0);
     loop {
         let piece = poll_fn(|cx| match source.poll(cx) {
@@ -24,7 +29,7 @@ pub(super) async fn opening(source: &mut Source, started: Instant, patience: Pat
             Some(Some(Ok(piece))) => {
                 held.extend_from_slice(&piece);
                 // An answer of one line is looked at once, not with each piece.
-                if memchr2(b'\n', b'\r', &piece).is_none() && held.len() < EVENT_BYTES_MAX {
+                if memchr2(b'\n', b'\r', &piece).is_none() && held.len() < bytes_max {
                     continue;
                 }
             }
@@ -40,7 +45,7 @@ pub(super) async fn opening(source: &mut Source, started: Instant, patience: Pat
         looked_at += looked;
         match opening {
             Opening::Error => return Err(failed("began its stream with an error")),
-            Opening::Nothing if held.len() < EVENT_BYTES_MAX => {}
+            Opening::Nothing if held.len() < bytes_max => {}
             Opening::Nothing | Opening::Content => return Ok(held.freeze()),
         }
     }

@@ -36,8 +36,6 @@ const PIECE_MAX: usize = 64 * 1024;
 const GROWTH_MANY: usize = 1 << 20;
 /// The most room that a body gets at once.
 const GROWTH_MAX: usize = 32 << 20;
-/// A body has this long before it has to come with a certain rate.
-const SLOW_FOR: Duration = Duration::from_secs(30);
 /// Up to this, a body is copied for what is changed in it; a larger one is sent in pieces.
 const COPIED_MAX: usize = 16 * 1024;
 /// Largest body that is read away so that a connection can go on.
@@ -93,7 +91,9 @@ impl Pace {
     fn check(&self, length: usize, now: Instant) -> Result<(), Error> {
         let Some(since) = self.since else { return Ok(()) };
         let took = now.saturating_duration_since(since);
-        if took >= SLOW_FOR && (length as u128) * 1000 < took.as_millis() * self.limits.min_body_rate as u128 {
+        if took >= self.limits.min_body_rate_after
+            && (length as u128) * 1000 < took.as_millis() * self.limits.min_body_rate as u128
+        {
             let rate = self.limits.min_body_rate;
             let message =
                 format!("the request body comes with less than {rate} bytes a second (`server.min_body_rate`)");
@@ -307,6 +307,7 @@ mod tests {
             body_timeout: Duration::from_secs(15),
             min_body_rate: 1024,
             max_attempts: 3,
+            min_body_rate_after: Duration::from_secs(30),
         };
         let since = Instant::now();
         let mut pace = Pace { limits, waited: Duration::ZERO, since: None };

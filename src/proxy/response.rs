@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{
     Answered, Body,
-    body::{Relay, Source, Watch},
+    body::{Relay, Source},
     comments::Comments,
     record::Record,
     upstream,
+    watch::Watch,
 };
 use crate::{
     api::sse::Tap,
@@ -42,7 +43,11 @@ pub(super) fn relay(answered: Answered, mut record: Record) -> Response<Body> {
     headers.push("x-tollgate-deployment", deployment_label.as_bytes());
     push_attempts(&mut headers, attempts);
     push_milliseconds(&mut headers, record.overhead());
-    let watch = if is_event_stream { Watch::Events(Tap::new(strip_usage)) } else { Watch::json() };
+    let provider = attempt.provider();
+    let watch = match is_event_stream {
+        true => Watch::Events(Tap::new(strip_usage, provider.max_event_bytes)),
+        false => Watch::json(provider.max_usage_bytes),
+    };
     let kind = upstream::kind_of(status);
     let relay = Relay::new(source, held, watch, status.as_u16(), kind, record, attempt);
     let relay = relay.with(comment_interval.map(Comments::every));

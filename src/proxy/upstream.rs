@@ -60,7 +60,7 @@ pub(super) async fn send(
     request.push_headers(&mut head);
     let upstream = head.finish(body);
     let limit = patience.limit;
-    let sending = worker.pool.send(&http.origin, http.connect_limits, &upstream, response::is_passed, started, limit);
+    let sending = worker.pool.send(&http.origin, http.limits, &upstream, response::is_passed, started, limit);
     match sending.await {
         Ok(sent) => {
             if sent.opened {

@@ -67,7 +67,7 @@ impl<'a> Candidates<'a> {
 
     fn is_good(&self, deployment: &Deployment, now: Instant) -> bool {
         match deployment.cooldown.availability(now) {
-            Availability::InUse | Availability::Due => true,
+            Availability::InUse | Availability::Due(_) => true,
             Availability::Cooling(CooldownReason::Errors | CooldownReason::Credentials, _) => self.is_last_resort,
             Availability::Cooling(CooldownReason::Unreachable | CooldownReason::RateLimited, _) => false,
         }

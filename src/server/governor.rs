@@ -16,8 +16,6 @@ use tokio::sync::watch;
 use super::memory;
 use crate::{gateway::Gateway, proxy::Load};
 
-const INTERVAL: Duration = Duration::from_millis(250);
-
 /// So many looks, and memory is given back again while it is short.
 const LOOKS_PER_RECLAIM: u32 = 4;
 
@@ -31,6 +29,8 @@ pub(super) struct Marks {
     pub(super) limit: usize,
     pub(super) refusing_at: usize,
     pub(super) closed_at: usize,
+    /// From one look to the next.
+    pub(super) interval: Duration,
 }
 
 /// What there is too little memory for.
@@ -76,7 +76,7 @@ pub(super) fn start(
         let mut looks = 0_u32;
         let mut is_there = Some(());
         while is_there.is_some() {
-            thread::sleep(INTERVAL);
+            thread::sleep(marks.interval);
             looks = looks.wrapping_add(1);
             is_there = look(marks, &load, &gateway, &sender);
             if looks.is_multiple_of(LOOKS_PER_RECLAIM) {
@@ -138,13 +138,14 @@ mod tests {
             (95, Pressure::Closed),
             (10, Pressure::None),
         ] {
-            pressure = pressure.next(percent, Marks { limit: 0, refusing_at: 85, closed_at: 95 });
+            pressure =
+                pressure.next(percent, Marks { limit: 0, refusing_at: 85, closed_at: 95, interval: Duration::ZERO });
             assert_eq!(pressure, expected, "{percent} %");
         }
     }
     #[test]
     fn the_parts_may_be_others() {
-        let marks = Marks { limit: 0, refusing_at: 50, closed_at: 60 };
+        let marks = Marks { limit: 0, refusing_at: 50, closed_at: 60, interval: Duration::ZERO };
         let of = |percent| Pressure::None.next(percent, marks);
         assert_eq!(
             [49, 50, 59, 60].map(of),

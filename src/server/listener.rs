@@ -20,10 +20,6 @@ use crate::{
 /// Connections the kernel keeps for us to accept.
 const BACKLOG: i32 = 4096;
 
-/// What the kernel keeps of an answer that its client has no room for; connections inherit it. Without it
-/// a client that does not read makes the kernel keep megabytes.
-const UNSENT_MAX: u32 = 128 * 1024;
-
 /// A socket that is listened on.
 #[derive(Debug)]
 pub(super) enum Listener {
@@ -40,20 +36,32 @@ pub(super) struct Bound {
     pub(super) places: Vec<Listen>,
 }
 
+/// What may wait for a client that takes nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    /// Bytes in the kernel, besides those that are on their way.
+    pub(super) unsent: u32,
+    /// Milliseconds.
+    pub(super) timeout: u32,
+}
+
 /// Binds all places, once for each worker, or says which could not be bound.
 pub(super) fn bind(settings: &config::Server, inherited: Inherited) -> Result<Bound, String> {
     let workers = settings.threads.max(1);
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::with_capacity(settings.listen.len())).collect();
-    let write_timeout = u32::try_from(settings.write_timeout.as_millis()).unwrap_or(u32::MAX);
+    let waiting = Waiting {
+        unsent: settings.send_buffer,
+        timeout: u32::try_from(settings.write_timeout.as_millis()).unwrap_or(u32::MAX),
+    };
     let mut places = Vec::with_capacity(settings.listen.len());
     let configured = if inherited.is_empty() { settings.listen.as_slice() } else { &[] };
     for (socket, place) in inherited.into_sockets() {
-        share(&socket, write_timeout, &mut listeners).map_err(|error| format!("cannot listen on {place}: {error}"))?;
+        share(&socket, waiting, &mut listeners).map_err(|error| format!("cannot listen on {place}: {error}"))?;
         places.push(place);
     }
     for place in configured {
         let bound = match place {
-            Listen::Tcp(address) => bind_tcp(*address, write_timeout, &mut listeners).map(Listen::Tcp),
+            Listen::Tcp(address) => bind_tcp(*address, waiting, &mut listeners).map(Listen::Tcp),
             Listen::Unix(path) => bind_unix(path, settings.unix_mode, &mut listeners).map(|()| place.clone()),
         };
         places.push(bound.map_err(|error| format!("cannot listen on {place}: {error}"))?);
@@ -62,9 +70,9 @@ pub(super) fn bind(settings: &config::Server, inherited: Inherited) -> Result<Bo
 }
 
 /// Has all workers accept from one socket.
-fn share(socket: &Listener, write_timeout: u32, listeners: &mut [Vec<Listener>]) -> io::Result<()> {
+fn share(socket: &Listener, waiting: Waiting, listeners: &mut [Vec<Listener>]) -> io::Result<()> {
     if let Listener::Tcp(socket) = socket {
-        bound_waiting(socket, write_timeout)?;
+        bound_waiting(socket, waiting)?;
     }
     for of_worker in listeners {
         of_worker.push(match socket {
@@ -75,9 +83,9 @@ fn share(socket: &Listener, write_timeout: u32, listeners: &mut [Vec<Listener>])
     Ok(())
 }
 
-fn bind_tcp(mut address: SocketAddr, write_timeout: u32, listeners: &mut [Vec<Listener>]) -> io::Result<SocketAddr> {
+fn bind_tcp(mut address: SocketAddr, waiting: Waiting, listeners: &mut [Vec<Listener>]) -> io::Result<SocketAddr> {
     for of_worker in listeners {
-        let listener = tcp(address, write_timeout)?;
+        let listener = tcp(address, waiting)?;
         // With port 0 the first listener finds out the port for all.
         address = listener.local_addr()?;
         of_worker.push(Listener::Tcp(listener));
@@ -86,24 +94,24 @@ fn bind_tcp(mut address: SocketAddr, write_timeout: u32, listeners: &mut [Vec<Li
 }
 
 /// One of several listeners on the same address.
-pub(super) fn tcp(address: SocketAddr, write_timeout: u32) -> io::Result<TcpListener> {
+pub(super) fn tcp(address: SocketAddr, waiting: Waiting) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     let socket = TcpListener::from(socket);
-    bound_waiting(&socket, write_timeout)?;
+    bound_waiting(&socket, waiting)?;
     socket2::SockRef::from(&socket).listen(BACKLOG)?;
     Ok(socket)
 }
 
 /// Bounds what a client that takes nothing of its answer can hold, and for how long; connections inherit
 /// it from the socket that they come in on.
-fn bound_waiting(socket: &TcpListener, write_timeout: u32) -> io::Result<()> {
-    socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_MAX)?;
+fn bound_waiting(socket: &TcpListener, waiting: Waiting) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(waiting.unsent)?;
     // A client that is gone without a word is given up as soon as one that does not read.
-    Ok(sockopt::set_tcp_user_timeout(socket, write_timeout)?)
+    Ok(sockopt::set_tcp_user_timeout(socket, waiting.timeout)?)
 }
 
 /// One socket that all workers accept from.
@@ -195,20 +203,22 @@ mod tests {
 
     use super::*;
 
+    const WAITING: Waiting = Waiting { unsent: 100_000, timeout: 30_000 };
+
     #[test]
     fn connections_inherit_the_same_bounds_however_their_socket_came_to_be() {
         let inherited = Listener::Tcp(TcpListener::bind("127.0.0.1:0").unwrap());
         let mut of_workers = [Vec::new(), Vec::new()];
-        share(&inherited, 30_000, &mut of_workers).unwrap();
-        bind_tcp("127.0.0.1:0".parse().unwrap(), 30_000, &mut of_workers[1..]).unwrap();
+        share(&inherited, WAITING, &mut of_workers).unwrap();
+        bind_tcp("127.0.0.1:0".parse().unwrap(), WAITING, &mut of_workers[1..]).unwrap();
         let mut seen = 0;
         for listener in of_workers.iter().flatten() {
             let Listener::Tcp(listener) = listener else { panic!("{listener:?}") };
             listener.set_nonblocking(false).unwrap();
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (accepted, _) = listener.accept().unwrap();
-            assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), UNSENT_MAX);
-            assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 30_000);
+            assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), WAITING.unsent);
+            assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), WAITING.timeout);
             drop(client);
             seen += 1;
         }

@@ -62,9 +62,6 @@ use crate::{
 /// Longest wait for connections that are being cut.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 
-/// Name lookups that a worker has under way at once; they are all that blocks.
-const LOOKUPS_MAX: usize = 4;
-
 /// How far the shutdown is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -107,6 +104,7 @@ impl Server {
             limit: memory,
             refusing_at: settings.memory_refuse_percent,
             closed_at: settings.memory_close_percent,
+            interval: settings.memory_interval,
         };
         let pressure =
             governor::start(marks, &load, gateway).map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -220,7 +218,7 @@ fn work(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKUPS_MAX)
+        .max_blocking_threads(shared.settings.max_lookups)
         .build_local(LocalOptions::default())?;
     let worker = Rc::new(proxy::Worker {
         number,

@@ -84,7 +84,9 @@ fn allocations(requests: usize, events: Option<usize>) -> u64 {
     };
     let gateway = Gateway::new(&config, &Registry::new()).unwrap();
     let gateway = Arc::new(ArcSwap::from_pointee(gateway));
-    let listener = listener::tcp("127.0.0.1:0".parse().unwrap(), 30_000).unwrap();
+    let listener =
+        listener::tcp("127.0.0.1:0".parse().unwrap(), listener::Waiting { unsent: 128 << 10, timeout: 30_000 })
+            .unwrap();
     let address = listener.local_addr().unwrap();
     let (phase, phases) = watch::channel(Phase::Serving);
     let client = thread::spawn(move || {

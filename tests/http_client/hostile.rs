@@ -33,7 +33,7 @@ impl Client {
 
     async fn send(&self, body: Bytes) -> Result<Sent, Error> {
         self.pool
-            .send(&self.origin, crate::LIMITS, &self.request(body), |_| true, Instant::now(), crate::LIMITS.total)
+            .send(&self.origin, crate::LIMITS, &self.request(body), |_| true, Instant::now(), crate::LIMITS.connect)
             .await
     }
 
@@ -187,7 +187,7 @@ fn a_connection_that_was_closed_while_idle_costs_nothing_and_a_request_goes_out_
             let request = client.request(Bytes::from_static(b"{}"));
             let sent = client
                 .pool
-                .send(&client.origin, crate::LIMITS, &request, |_| true, Instant::now(), crate::LIMITS.total)
+                .send(&client.origin, crate::LIMITS, &request, |_| true, Instant::now(), crate::LIMITS.connect)
                 .await
                 .unwrap();
             let mut body = sent.response.body;

@@ -14,12 +14,12 @@ use http::{Request, header::HOST};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::LocalSet};
-use tollgate::http_client::{ConnectLimits, Origin, Pool, RequestHead, TlsFiles};
+use tollgate::http_client::{Limits, Origin, Pool, RequestHead, TlsFiles};
 
 use corpus::{CORPUS, Verdict};
 use server::Server;
 
-const LIMITS: ConnectLimits = ConnectLimits { total: Duration::from_secs(5), lookup: Duration::from_secs(2) };
+const LIMITS: Limits = Limits::connecting(Duration::from_secs(5), Duration::from_secs(2));
 
 /// What a client made of a response: its status and body, or that it refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +40,7 @@ async fn ours(server: &Server) -> Outcome {
     let pool = Pool::new(TlsFiles::default());
     let head = RequestHead::post(&"/".parse().unwrap(), &origin);
     let request = head.finish(Bytes::from_static(b"{}"));
-    let Ok(sent) = pool.send(&origin, LIMITS, &request, |_| true, Instant::now(), LIMITS.total).await else {
+    let Ok(sent) = pool.send(&origin, LIMITS, &request, |_| true, Instant::now(), LIMITS.connect).await else {
         return Outcome::Refused;
     };
     let (status, mut body) = (sent.response.status, sent.response.body);

@@ -170,7 +170,7 @@ fn only_so_many_deployments_are_tried() {
         let providers: Vec<Provider> = (0..5).map(|_| Provider::answering(refusal.clone())).collect();
         let named = |number: usize| format!("{{ provider = \"p{number}\", model = \"up\" }}");
         let deployments: Vec<String> = (0..5).map(named).collect();
-        let mut toml = format!("[server]\nthreads = 1\n{option}");
+        let mut toml = format!("[routing]\n{option}");
         for (number, provider) in providers.iter().enumerate() {
             toml += &format!("[providers.p{number}]\nbase_url = \"http://{}/v1\"\n", provider.address);
         }

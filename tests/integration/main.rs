@@ -13,6 +13,7 @@ mod http2;
 mod limits;
 mod proxy;
 mod rate_limit;
+mod routing;
 mod streaming;
 mod support;
 mod tls;

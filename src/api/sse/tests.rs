@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{EVENT_BYTES_MAX, Tap};
+use super::Tap;
+
+const EVENT_BYTES_MAX: usize = 64 * 1024;
 use crate::api::usage::Usage;
 
 const OPENAI: &str = concat!(
@@ -16,7 +18,7 @@ const DONE: &str = "data: [DONE]\n\n";
 const USAGE: Usage = Usage { input: 19, output: 32, cache_read: 0, cache_write: 0, reasoning: 0, cost_nanos: None };
 
 fn run(stream: &[u8], strip: bool, cuts: &[usize]) -> (Vec<u8>, Tap) {
-    let mut tap = Tap::new(strip);
+    let mut tap = Tap::new(strip, EVENT_BYTES_MAX);
     let mut out = Vec::new();
     let mut from = 0;
     for cut in cuts.iter().copied().chain([stream.len()]) {
@@ -46,7 +48,7 @@ fn the_usage_event_alone_is_taken_out() {
 #[test]
 fn without_stripping_nothing_is_held_back() {
     let stream = [OPENAI, USAGE_EVENT, DONE].concat();
-    let mut tap = Tap::new(false);
+    let mut tap = Tap::new(false, EVENT_BYTES_MAX);
     for byte in stream.as_bytes() {
         assert_eq!(tap.feed(&Bytes::copy_from_slice(&[*byte])).as_ref(), [*byte]);
     }
@@ -56,7 +58,7 @@ fn without_stripping_nothing_is_held_back() {
 #[test]
 fn a_chunk_that_needs_no_change_is_not_copied() {
     let chunk = Bytes::from([OPENAI, DONE].concat());
-    let out = Tap::new(true).feed(&chunk);
+    let out = Tap::new(true, EVENT_BYTES_MAX).feed(&chunk);
     assert_eq!(out.as_ptr(), chunk.as_ptr());
     assert_eq!(out.len(), chunk.len());
 }
@@ -118,7 +120,7 @@ fn a_giant_event_passes_in_bounded_memory() {
     let giant =
         format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(3 * EVENT_BYTES_MAX));
     let stream = [&giant, USAGE_EVENT, DONE].concat();
-    let mut tap = Tap::new(true);
+    let mut tap = Tap::new(true, EVENT_BYTES_MAX);
     let mut out = Vec::new();
     for chunk in stream.as_bytes().chunks(1000) {
         out.extend_from_slice(&tap.feed(&Bytes::copy_from_slice(chunk)));

@@ -16,7 +16,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    http_client::{Error, Watchdog, connect::Stream},
+    http_client::{Error, Limits, Watchdog, connect::Stream},
     message::{self, Read},
 };
 
@@ -75,11 +75,12 @@ impl Connection {
         &mut self,
         request: &Request,
         keep: Keep,
+        limits: &Limits,
         deadline: Instant,
     ) -> Result<Answered, Failure> {
         request.begin();
         let mut writing = Writing { request, written: 0, is_flushed: false, failed: None };
-        let mut reading = Reading::new(keep);
+        let mut reading = Reading::new(keep, limits);
         let answered = poll_fn(|cx| {
             writing.poll(cx, &mut self.stream);
             loop {
@@ -145,11 +146,13 @@ pub(super) struct Reading {
     held: Vec<u8>,
     informational: usize,
     keep: Keep,
+    bytes_max: usize,
+    lines_max: usize,
 }
 
 impl Reading {
-    pub(super) fn new(keep: Keep) -> Self {
-        Self { held: Vec::new(), informational: 0, keep }
+    pub(super) fn new(keep: Keep, limits: &Limits) -> Self {
+        Self { held: Vec::new(), informational: 0, keep, bytes_max: limits.head_bytes, lines_max: limits.head_lines }
     }
 
     /// The head and what is behind it, if `data` has the end of one.
@@ -160,7 +163,7 @@ impl Reading {
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(data);
         // Without the end of a line there is nothing new to be parsed.
-        if !data.contains(&b'\n') && held.len() <= head::BYTES_MAX {
+        if !data.contains(&b'\n') && held.len() <= self.bytes_max {
             self.held = held;
             return Ok(None);
         }
@@ -169,17 +172,17 @@ impl Reading {
 
     fn parse(&mut self, mut data: &[u8]) -> Result<Option<(Head, Bytes)>, String> {
         loop {
-            let parsed = head::parse(data, self.keep)?;
+            let parsed = head::parse(data, self.keep, self.lines_max)?;
             let (Parsed::Final(_, length) | Parsed::Informational(length)) = parsed else {
-                if data.len() > head::BYTES_MAX {
-                    return Err(format!("the head is over {} KiB", head::BYTES_MAX / 1024));
+                if data.len() > self.bytes_max {
+                    return Err(format!("the head is over {} bytes (`max_head_bytes`)", self.bytes_max));
                 }
                 self.held = data.to_vec();
                 return Ok(None);
             };
             let rest = data.get(length..).unwrap_or_default();
-            if length > head::BYTES_MAX {
-                return Err(format!("the head is over {} KiB", head::BYTES_MAX / 1024));
+            if length > self.bytes_max {
+                return Err(format!("the head is over {} bytes (`max_head_bytes`)", self.bytes_max));
             }
             if let Parsed::Final(head, _) = parsed {
                 return Ok(Some((head, message::copy(rest))));
@@ -212,7 +215,8 @@ mod tests {
     use super::*;
 
     fn read(pieces: &[&[u8]]) -> Result<Option<(u16, Vec<u8>)>, String> {
-        let mut reading = Reading::new(|_| true);
+        let mut reading =
+            Reading::new(|_| true, &Limits::connecting(std::time::Duration::ZERO, std::time::Duration::ZERO));
         for piece in pieces {
             if let Some((head, rest)) = reading.take(piece)? {
                 return Ok(Some((head.status.as_u16(), rest.to_vec())));

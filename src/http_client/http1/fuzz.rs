@@ -51,7 +51,10 @@ enum Read {
 }
 
 fn read(input: &[u8], mut cut: impl FnMut(usize) -> usize) -> Read {
-    let mut reading = Reading::new(|_| true);
+    let mut reading = Reading::new(
+        |_| true,
+        &crate::http_client::Limits::connecting(std::time::Duration::ZERO, std::time::Duration::ZERO),
+    );
     let mut at = 0;
     let (head, rest) = loop {
         if at == input.len() {

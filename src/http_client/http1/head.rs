@@ -2,16 +2,15 @@
 //!
 //! The syntax is httparse's; here are the rules on top of it.
 
+use std::mem::MaybeUninit;
+
 use http::StatusCode;
 use memchr::memchr_iter;
 
 use crate::message::{Framing, Headers, Said};
 
-/// Response heads over this are refused.
-pub(super) const BYTES_MAX: usize = 64 * 1024;
-
-/// Most header lines.
-const LINES_MAX: usize = 100;
+/// Most header lines that can be allowed; room for them costs nothing before it is used.
+const LINES_MAX: usize = 1000;
 
 /// Room for what most answers keep and what the gateway adds.
 const HEADERS_BYTES: usize = 256;
@@ -40,14 +39,16 @@ pub(super) enum Parsed {
 }
 
 /// Reads the head at the beginning of `bytes`.
-pub(super) fn parse(bytes: &[u8], keep: Keep) -> Result<Parsed, String> {
+pub(super) fn parse(bytes: &[u8], keep: Keep, lines_max: usize) -> Result<Parsed, String> {
     // httparse would skip empty lines: nothing may stand between two responses.
     if bytes.first().is_some_and(|first| *first != b'H') {
         return Err("it does not begin with HTTP/".into());
     }
-    let mut lines = [httparse::EMPTY_HEADER; LINES_MAX];
-    let mut response = httparse::Response::new(&mut lines);
-    let length = match response.parse(bytes) {
+    let mut lines = [const { MaybeUninit::uninit() }; LINES_MAX];
+    let lines = lines.get_mut(..lines_max).unwrap_or_default();
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, lines);
+    let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
         Err(error) => return Err(format!("invalid head: {error}")),
@@ -101,7 +102,7 @@ mod tests {
     }
 
     fn framing_of(lines: &str) -> Result<(Framing, bool), String> {
-        match parse(format!("{lines}\r\n").as_bytes(), all)? {
+        match parse(format!("{lines}\r\n").as_bytes(), all, 100)? {
             Parsed::Final(head, _) => Ok((head.framing, head.keep_alive)),
             other => panic!("{other:?}"),
         }
@@ -178,14 +179,14 @@ mod tests {
     fn what_is_kept_and_what_is_partial() {
         let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a\r\nX-Y: 1\r\nx-y: 2\r\n\r\nrest";
         for end in 0..head.len() - 4 {
-            assert!(matches!(parse(&head[..end], all), Ok(Parsed::Partial)), "{end}");
+            assert!(matches!(parse(&head[..end], all, 100), Ok(Parsed::Partial)), "{end}");
         }
         let keep: Keep = |name| !name.eq_ignore_ascii_case("set-cookie");
-        let Ok(Parsed::Final(parsed, length)) = parse(head, keep) else { panic!() };
+        let Ok(Parsed::Final(parsed, length)) = parse(head, keep, 100) else { panic!() };
         assert_eq!(&head[length..], b"rest");
         assert_eq!(parsed.headers.iter().count(), 3);
         assert_eq!(parsed.headers.all("x-y").collect::<Vec<_>>(), [b"1", b"2"]);
         let hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
-        assert!(matches!(parse(hint, all), Ok(Parsed::Informational(length)) if length == hint.len()));
+        assert!(matches!(parse(hint, all, 100), Ok(Parsed::Informational(length)) if length == hint.len()));
     }
 }

@@ -40,12 +40,6 @@ use crate::{config, http_client::Watchdog, proxy::Worker, telemetry::dimensions:
 /// What every connection of HTTP/2 begins with (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams that were taken back before anybody looked at them; one more ends the connection.
-const UNSEEN_RESETS_MAX: usize = 20;
-
-/// Streams that we had to reset for what the client did; one more ends the connection.
-const OWN_RESETS_MAX: usize = 64;
-
 /// How long a connection that was told to go has for that.
 const GOING_MAX: Duration = Duration::from_secs(1);
 
@@ -75,8 +69,8 @@ fn builder(settings: &config::Http2) -> Builder {
         .initial_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
         .max_send_buffer_size(settings.send_buffer)
-        .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
-        .max_local_error_reset_streams(Some(OWN_RESETS_MAX));
+        .max_pending_accept_reset_streams(settings.max_pending_resets)
+        .max_local_error_reset_streams(Some(settings.max_error_resets));
     builder
 }
 
@@ -110,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
         Self {
             pings: Pings::new(connection.ping_pong(), &settings.http2, now),
             streams: JoinSet::new(),
-            resets: Rc::new(Resets::new(settings.http2.max_streams, settings.http2.max_resets, now)),
+            resets: Rc::new(Resets::new(&settings.http2, now)),
             timer: Watchdog::default(),
             idle_by: now + settings.http2.idle_timeout,
             old_at: now + spread(settings.max_connection_age),

@@ -8,8 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-/// What is counted together.
-const WINDOW: Duration = Duration::from_secs(30);
+use crate::config;
 
 /// As many turns as there may be streams, and no fewer than leave some for requests that are not taken back.
 const TURNS_MIN: usize = 64;
@@ -22,6 +21,8 @@ pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
 /// than this together.
 #[derive(Debug)]
 pub(super) struct Resets {
+    /// What is counted together.
+    window: Duration,
     /// Fewer than these say nothing.
     taken_back_min: usize,
     since: Cell<Instant>,
@@ -32,11 +33,12 @@ pub(super) struct Resets {
 }
 
 impl Resets {
-    pub(super) fn new(max_streams: u32, taken_back_min: usize, now: Instant) -> Self {
+    pub(super) fn new(settings: &config::Http2, now: Instant) -> Self {
         Self {
-            taken_back_min,
+            window: settings.reset_window,
+            taken_back_min: settings.max_resets,
             since: Cell::new(now),
-            free: Semaphore::new(TURNS_MIN.max(max_streams as usize)),
+            free: Semaphore::new(TURNS_MIN.max(settings.max_streams as usize)),
             begun: Cell::new(0),
             taken_back: Cell::new(0),
             spent: Cell::new(0),
@@ -45,7 +47,7 @@ impl Resets {
 
     /// Begins a new window when it is time.
     pub(super) fn renew(&self, now: Instant) {
-        if now.duration_since(self.since.get()) >= WINDOW {
+        if now.duration_since(self.since.get()) >= self.window {
             self.since.set(now);
             self.begun.set(0);
             self.taken_back.set(0);
@@ -55,7 +57,7 @@ impl Resets {
 
     /// When somebody may have waited for a new window.
     pub(super) fn awaited_at(&self) -> Option<Instant> {
-        (self.spent.get() > 0).then(|| self.since.get() + WINDOW)
+        (self.spent.get() > 0).then(|| self.since.get() + self.window)
     }
 
     /// Waits for a request's turn, which is at once unless many were spent.
@@ -88,9 +90,20 @@ impl Resets {
 mod tests {
     use super::*;
 
+    const WINDOW: Duration = Duration::from_secs(30);
+
+    fn resets(max_streams: u32) -> Resets {
+        let toml = format!(
+            "[server.http2]\nmax_streams = {max_streams}\n[providers.p]\nkind = \"echo\"\n\
+                    [models.m]\ndeployments = [{{ provider = \"p\" }}]\n[[keys]]\nname = \"k\"\nkey = \"tg-0123456789abcdefghij\"\n"
+        );
+        let loaded = config::Config::parse(std::path::Path::new("t.toml"), &toml, &config::Environment::default());
+        Resets::new(&loaded.unwrap().config.server.http2, Instant::now())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn half_of_a_hundred_is_too_often_and_a_new_window_begins_anew() {
-        let resets = Resets::new(64, 50, Instant::now());
+        let resets = resets(64);
         for _ in 0..50 {
             resets.turn().await;
         }
@@ -107,7 +120,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn turns_that_are_spent_are_there_again_in_the_next_window_and_some_always_are() {
-        let resets = Resets::new(2, 50, Instant::now());
+        let resets = resets(2);
         assert_eq!(resets.awaited_at(), None);
         for _ in 0..2 * TURNS_MIN {
             resets.spend(resets.turn().await);
