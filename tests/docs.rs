@@ -111,9 +111,12 @@ fn third_column(table: &str) -> BTreeSet<&str> {
 
 /// The fields of a table of the file.
 fn fields<'a>(code: &'a str, table: &str) -> BTreeSet<&'a str> {
-    let (_, fields) = code.split_once(&format!("struct {table} {{")).unwrap();
-    let (fields, _) = fields.split_once("\n}").unwrap();
-    fields.lines().filter_map(|line| Some(line.trim().strip_prefix("pub(super) ")?.split_once(':')?.0)).collect()
+    let (_, fields) = code.split_once(&format!("struct {table} {{")).unwrap_or_default();
+    let (fields, _) = fields.split_once("\n    }").unwrap_or_default();
+    let names = fields.lines().filter_map(|line| Some(line.trim().strip_prefix("pub(super) ")?.split_once(':')?.0));
+    let names: BTreeSet<&str> = names.collect();
+    assert!(!names.is_empty(), "no fields of {table}");
+    names
 }
 
 /// Every option of `[server]` and `[routing]`, and every limit of a provider, stands in the example and in the README's table of limits, and nothing

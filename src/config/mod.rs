@@ -21,6 +21,7 @@ mod secret;
 pub mod secret_file;
 mod server;
 mod source;
+mod table;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,11 @@ use std::{
     cell::RefCell,
     path::{Path, PathBuf},
     time::Duration,
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
 };
 
 pub use self::{
@@ -48,10 +54,11 @@ pub use self::{
 use self::{
     file::File,
     otel_env::OtelEnv,
-    problem::{Problems, did_you_mean},
+    problem::Problems,
     reference::{Resolver, read_at_most},
     resolve::Resolve,
     source::Seen,
+    table::Read as _,
 };
 use crate::{
     api::cost::Price,
@@ -245,15 +252,21 @@ impl Config {
 
     fn resolve(path: &Path, seen: Seen, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
         let mut problems = Problems::of(path, text);
-        let file: File = match toml::from_str(text) {
-            Ok(file) => file,
-            Err(error) => {
-                problems.add(error.span().unwrap_or(0..0), explain(error.message()));
-                return Err(match problems.unless_any(()) {
-                    Err(error) => error,
-                    Ok(()) => ConfigError::plain("the file cannot be read"),
-                });
+        let file = match DeTable::parse(text) {
+            Ok(table) => {
+                let whole = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
+                File::read(&whole, &mut problems)
             }
+            Err(error) => {
+                problems.add(error.span().unwrap_or(0..0), error.message().trim_end());
+                None
+            }
+        };
+        let Some(file) = file.filter(|_| !problems.is_any()) else {
+            return Err(match problems.unless_any(()) {
+                Err(error) => error,
+                Ok(()) => ConfigError::plain("the file cannot be read"),
+            });
         };
         let mut warnings = Vec::new();
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -306,13 +319,4 @@ impl Config {
         }
         Ok(loaded)
     }
-}
-
-/// A TOML error in our words, with a guess at what an unknown key was meant to be.
-fn explain(message: &str) -> String {
-    let message = message.trim_end();
-    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
-    let Some((wrong, expected)) = rest.split_once('`') else { return message.to_owned() };
-    let known = expected.split('`').skip(1).step_by(2);
-    format!("unknown key `{wrong}`{expected}{}", did_you_mean(wrong, known))
 }

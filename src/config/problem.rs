@@ -73,6 +73,11 @@ impl<'a> Problems<'a> {
         ));
     }
 
+    /// Whether there was any.
+    pub(super) fn is_any(&self) -> bool {
+        !self.found.is_empty()
+    }
+
     /// `value`, if nothing was found.
     pub(super) fn unless_any<T>(mut self, value: T) -> Result<T, ConfigError> {
         if self.found.is_empty() {

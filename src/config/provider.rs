@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Secret, file, resolve::Resolve, value};
+use super::{Secret, file, resolve::Resolve, table, value};
 use crate::http_client::Lifetimes;
 
 /// `[providers.NAME]`.
@@ -58,7 +58,7 @@ pub struct BaseUrl {
     pub path: String,
 }
 
-pub(super) fn resolve(providers: &file::Named<file::Provider>, resolve: &mut Resolve<'_, '_>) -> Vec<Provider> {
+pub(super) fn resolve(providers: &table::Named<file::Provider>, resolve: &mut Resolve<'_, '_>) -> Vec<Provider> {
     providers.iter().map(|(name, provider)| self::provider(name, provider, resolve)).collect()
 }
 

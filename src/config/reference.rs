@@ -7,29 +7,43 @@ use std::{
     path::Path,
 };
 
-use serde::Deserialize;
+use toml::de::DeValue;
 
-use super::{Environment, Secret, secret_file, source::Seen};
+use super::{
+    Environment, Secret,
+    problem::Problems,
+    secret_file,
+    source::Seen,
+    table::{Read, Value},
+};
 
 /// How a secret is written in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "expected a string such as \"${NAME}\", or { file = \"…\" }, or { credential = \"…\" }")]
+#[derive(Debug, Clone)]
 pub(super) enum Reference {
     Text(String),
-    File(FileReference),
-    Credential(CredentialReference),
+    File(String),
+    Credential(String),
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FileReference {
-    file: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CredentialReference {
-    credential: String,
+impl Read for Reference {
+    fn read(value: &Value<'_>, problems: &mut Problems<'_>) -> Option<Self> {
+        let found = match value.get_ref() {
+            DeValue::String(text) => Some(Self::Text(text.to_string())),
+            DeValue::Table(table) => {
+                match table.iter().map(|(name, value)| (&**name.get_ref(), value.get_ref())).collect::<Vec<_>>()[..] {
+                    [("file", DeValue::String(file))] => Some(Self::File(file.to_string())),
+                    [("credential", DeValue::String(name))] => Some(Self::Credential(name.to_string())),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        if found.is_none() {
+            let message = "expected a string such as \"${NAME}\", or { file = \"…\" }, or { credential = \"…\" }";
+            problems.add(value.span(), message);
+        }
+        found
+    }
 }
 
 /// A resolved secret, and whether it stands in the file itself.
@@ -62,13 +76,13 @@ impl Resolver<'_> {
     pub(super) fn resolve(&self, reference: &Reference) -> Result<Resolved, String> {
         let (value, is_literal) = match reference {
             Reference::Text(text) => self.text(text)?,
-            Reference::File(FileReference { file }) => {
+            Reference::File(file) => {
                 let path = self.folder.join(file);
                 let content = self.read(&path)?;
                 secret_file::check(&path)?;
                 (content, false)
             }
-            Reference::Credential(CredentialReference { credential }) => (self.credential(credential)?, false),
+            Reference::Credential(credential) => (self.credential(credential)?, false),
         };
         let value = value.trim_end_matches(['\r', '\n']);
         if value.is_empty() {
@@ -174,7 +188,7 @@ mod tests {
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())]);
         let resolver = Resolver { environment: &environment, folder: Path::new("."), files: RefCell::default() };
         let resolve = |name: &str| {
-            let reference = Reference::Credential(CredentialReference { credential: name.to_owned() });
+            let reference = Reference::Credential(name.to_owned());
             resolver.resolve(&reference).map(|resolved| resolved.secret.expose().to_owned())
         };
         assert_eq!(resolve("x"), Ok("inside".to_owned()));

@@ -9,7 +9,7 @@ use super::{
     Deployment, Key, Model, Provider, Reload, Routing, file,
     problem::{Problems, did_you_mean},
     reference::Resolver,
-    value,
+    table, value,
 };
 use crate::api::cost::Price;
 
@@ -41,7 +41,7 @@ impl Resolve<'_, '_> {
 
     pub(super) fn models(
         &mut self,
-        models: &file::Named<file::Model>,
+        models: &table::Named<file::Model>,
         providers: &[Provider],
         routing: &Routing,
     ) -> Vec<Model> {

@@ -8,9 +8,10 @@ use std::{
 };
 
 use ring::digest;
-use toml::Value;
+use serde_json::{Map, Value};
+use toml::de::DeTable;
 
-use super::{Config, ConfigError, Environment, Loaded, Waiting};
+use super::{Config, ConfigError, Environment, Loaded, Waiting, table::table_json};
 
 /// Sections whose options are read once, at the start.
 const FIXED: [&str; 5] = ["server", "admin", "telemetry", "log", "reload"];
@@ -175,16 +176,16 @@ impl Source {
     }
 
     /// The file as JSON, with every secret masked.
-    pub fn masked(&self) -> serde_json::Value {
-        let mut table = Value::Table(table(&self.text));
+    pub fn masked(&self) -> Value {
+        let mut table = table(&self.text);
         mask(&mut table);
-        serde_json::to_value(&table).unwrap_or_default()
+        table
     }
 }
 
-fn table(text: &str) -> toml::Table {
+fn table(text: &str) -> Value {
     // It was read before, or there would be no source.
-    text.parse().unwrap_or_default()
+    DeTable::parse(text).map_or_else(|_| Value::Object(Map::new()), |table| table_json(table.get_ref()))
 }
 
 /// The options of the sections that are not lists of named things.
@@ -208,7 +209,7 @@ fn different<'a>(
     names.into_iter().filter(|name| then.get(*name) != now.get(*name)).map(move |name| {
         let [then, now] = [then, now].map(|options| {
             let mut shown =
-                Value::Table([(last_part(name).to_owned(), options.get(name)?.clone())].into_iter().collect());
+                Value::Object([(last_part(name).to_owned(), options.get(name)?.clone())].into_iter().collect());
             mask(&mut shown);
             serde_json::to_string(shown.get(last_part(name))?).ok()
         });
@@ -226,7 +227,7 @@ fn last_part(name: &str) -> &str {
 
 fn flatten(name: &str, value: &Value, to: &mut BTreeMap<String, Value>) {
     match value {
-        Value::Table(table) => table.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, to)),
+        Value::Object(table) => table.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, to)),
         value => {
             to.insert(name.to_owned(), value.clone());
         }
@@ -236,7 +237,7 @@ fn flatten(name: &str, value: &Value, to: &mut BTreeMap<String, Value>) {
 fn mask(value: &mut Value) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(mask),
-        Value::Table(table) => {
+        Value::Object(table) => {
             for (name, value) in table {
                 if SECRET.contains(&name.as_str()) && !is_reference(value) {
                     *value = Value::String("***".into());
@@ -261,7 +262,7 @@ fn is_reference(value: &Value) -> bool {
             let variable = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
             text.starts_with("os.environ/") || variable.is_some_and(|name| !name.contains([':', '$', '}']))
         }
-        Value::Table(table) => table.keys().all(|key| key == "file" || key == "credential") && !table.is_empty(),
+        Value::Object(table) => table.keys().all(|key| key == "file" || key == "credential") && !table.is_empty(),
         _ => false,
     }
 }

@@ -116,10 +116,10 @@ fn what_is_large_without_need_is_refused() {
             format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{}\r\n", line(1 << 20)),
             "trailers",
         ),
-        ("a header of 1 MB", format!("HTTP/1.1 200 OK\r\n{}\r\n", line(1 << 20)), "64 KiB"),
-        ("a head of 70 lines of 1 KB", format!("HTTP/1.1 200 OK\r\n{}\r\n", line(1_000).repeat(70)), "64 KiB"),
+        ("a header of 1 MB", format!("HTTP/1.1 200 OK\r\n{}\r\n", line(1 << 20)), "65536 bytes"),
+        ("a head of 70 lines of 1 KB", format!("HTTP/1.1 200 OK\r\n{}\r\n", line(1_000).repeat(70)), "65536 bytes"),
         ("a head of 101 lines", format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(101)), "too many headers"),
-        ("a head without end", format!("HTTP/1.1 200 OK\r\n{}", "X".repeat(1 << 20)), "64 KiB"),
+        ("a head without end", format!("HTTP/1.1 200 OK\r\n{}", "X".repeat(1 << 20)), "65536 bytes"),
         ("1xx for ever", "HTTP/1.1 102 Processing\r\n\r\n".repeat(10_000), "1xx"),
         (
             "zeros before a size",

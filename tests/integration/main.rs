@@ -11,6 +11,7 @@ mod hostile;
 mod http1;
 mod http2;
 mod limits;
+mod provider_limits;
 mod proxy;
 mod rate_limit;
 mod routing;

@@ -255,6 +255,6 @@ mod tests {
         assert!(read(&[&flood]).unwrap_err().contains("more than 16"));
         let line = vec![b'x'; 40_000];
         let pieces: [&[u8]; 3] = [b"HTTP/1.1 200 OK\r\nX: ", &line, &line];
-        assert!(read(&pieces).unwrap_err().contains("64 KiB"));
+        assert!(read(&pieces).unwrap_err().contains("65536 bytes"));
     }
 }
