@@ -57,6 +57,8 @@ pub(crate) struct Limits {
     pub(crate) http2_idle: Duration,
     /// Of a full count, this part.
     pub(crate) divisor: usize,
+    pub(crate) cooldown: Duration,
+    pub(crate) cooldown_max: Duration,
     /// Latencies are looked at, and memory to the letter.
     pub(crate) is_strict: bool,
 }
@@ -69,6 +71,8 @@ impl Limits {
         body: Duration::from_secs(15),
         write: Duration::from_secs(30),
         http2_idle: Duration::from_secs(120),
+        cooldown: Duration::from_secs(5),
+        cooldown_max: Duration::from_secs(15),
         divisor: 1,
         is_strict: true,
     };
@@ -79,6 +83,8 @@ impl Limits {
         body: Duration::from_secs(1),
         write: Duration::from_secs(2),
         http2_idle: Duration::from_secs(2),
+        cooldown: Duration::from_millis(500),
+        cooldown_max: Duration::from_millis(1_500),
         divisor: 10,
         is_strict: false,
     };
@@ -160,7 +166,7 @@ pub(crate) fn toml(limits: &Limits, setup: &Setup, walls: [&Wall; 2]) -> String 
     let [first, second] = walls.map(|wall| wall.address);
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n{server}{}\n{http2}\
-         [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n[telemetry]\nexporters = [\"prometheus\"]\n\
+         [routing]\ncooldown = \"{}ms\"\ncooldown_max = \"{}ms\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n[telemetry]\nexporters = [\"prometheus\"]\n\
          [providers.first]\nbase_url = \"http://{first}/v1\"\napi_key = \"{PROVIDER_KEY}\"\nidle_timeout = \"3s\"\n\
          [providers.second]\nbase_url = \"http://{second}/v1\"\napi_key = \"{PROVIDER_KEY}\"\n\
          [providers.nobody]\nbase_url = \"http://127.0.0.1:9/v1\"\n\
@@ -169,7 +175,9 @@ pub(crate) fn toml(limits: &Limits, setup: &Setup, walls: [&Wall; 2]) -> String 
          [models.nobody]\ndeployments = [{{ provider = \"nobody\" }}, {{ provider = \"nobody\", model = \"other\" }}]\n\
          [models.canary]\ndeployments = [{{ provider = \"second\" }}]\n\
          [[keys]]\nname = \"faults\"\nkey = \"{KEY}\"\n[[keys]]\nname = \"narrow\"\nkey = \"{KEY}-narrow\"\nmodels = [\"canary\"]\n",
-        setup.server
+        setup.server,
+        limits.cooldown.as_millis(),
+        limits.cooldown_max.as_millis()
     )
 }
 

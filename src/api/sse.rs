@@ -15,6 +15,9 @@ use serde::{Deserialize, de::IgnoredAny};
 pub use self::opening::Opening;
 use super::usage::{Usage, WireUsage};
 
+/// Longest event that can be taken out: until its end an event is kept back and takes memory.
+pub const STRIPPED_MAX: usize = 16 * 1024;
+
 static USAGE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"usage\""));
 static FINISH_REASON: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"finish_reason\""));
 
@@ -23,7 +26,7 @@ static FINISH_REASON: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memme
 pub struct Tap {
     /// Whether to take out the usage event.
     strip: bool,
-    /// Longest line that is looked into and longest event that can be taken out; longer ones pass.
+    /// Longest line that is looked into; longer ones pass.
     bytes_max: usize,
     /// The line that is not complete yet; only the first `bytes_max` bytes of it.
     line: Vec<u8>,
@@ -45,8 +48,8 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap that only looks, or one that also takes the usage event out; lines and events over
-    /// `bytes_max` pass unread.
+    /// A tap that only looks, or one that also takes the usage event out; lines over `bytes_max` pass
+    /// unread, and an event over [`STRIPPED_MAX`] stays.
     pub fn new(strip: bool, bytes_max: usize) -> Self {
         Self { strip, bytes_max, ..Self::default() }
     }
@@ -160,14 +163,14 @@ impl Tap {
         self.line_bytes += rest.len();
         self.event_bytes += rest.len();
         if self.line_bytes <= self.bytes_max {
-            self.line.extend_from_slice(rest);
+            extend(&mut self.line, rest, self.bytes_max);
         } else {
             self.line = Vec::new();
         }
     }
 
     fn end_event(&mut self, out: &mut Output<'_>, from: usize, to: usize) {
-        let remove = self.event_is_usage && self.strip && self.event_bytes <= self.bytes_max;
+        let remove = self.event_is_usage && self.strip && self.event_bytes <= STRIPPED_MAX;
         if remove {
             self.held.clear();
             out.skip(from, to);
@@ -185,8 +188,8 @@ impl Tap {
         if !self.strip {
             return;
         }
-        if self.event_bytes <= self.bytes_max {
-            self.held.extend_from_slice(out.chunk.get(event_at..).unwrap_or_default());
+        if self.event_bytes <= STRIPPED_MAX {
+            extend(&mut self.held, out.chunk.get(event_at..).unwrap_or_default(), STRIPPED_MAX);
             out.cut(event_at);
         } else if !self.held.is_empty() {
             out.insert(event_at, &self.held);
@@ -229,6 +232,17 @@ impl Tap {
         }
         self.event_is_usage = event.choices.is_some_and(|choices| choices.is_empty());
     }
+}
+
+/// Appends a piece to what may become as long as `most`. What is more than little gets room for all of it at
+/// once: pages that nobody has written to cost nothing, those of each size that it had before would.
+fn extend(to: &mut Vec<u8>, piece: &[u8], most: usize) {
+    const LITTLE: usize = 4 * 1024;
+    let length = to.len() + piece.len();
+    if length > LITTLE && length > to.capacity() {
+        to.reserve_exact(most.max(length) - to.len());
+    }
+    to.extend_from_slice(piece);
 }
 
 /// The parts of an event that say whether it only reports usage.
@@ -276,12 +290,16 @@ impl<'a> Output<'a> {
     /// Puts bytes in.
     fn insert(&mut self, at: usize, bytes: &[u8]) {
         self.copy_to(at);
-        self.copied.get_or_insert_default().extend_from_slice(bytes);
+        let room = bytes.len() + self.chunk.len() - at.min(self.chunk.len());
+        self.copied.get_or_insert_with(|| BytesMut::with_capacity(room)).extend_from_slice(bytes);
         self.from = at;
     }
 
     fn copy_to(&mut self, to: usize) {
         let kept = self.chunk.get(self.from..to).unwrap_or_default();
+        if kept.is_empty() {
+            return;
+        }
         self.copied.get_or_insert_default().extend_from_slice(kept);
     }
 
