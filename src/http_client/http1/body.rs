@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::SizeHint;
 
-use super::connection::{Answered, Connection};
+use super::connection::{Answered, Connection, Rest};
 use crate::{
     http_client::{Error, pool::Home},
     message::{Decoder, Headers, Read},
@@ -27,7 +27,7 @@ struct Reading {
     connection: Connection,
     home: Home,
     decoder: Decoder,
-    /// Came with the head.
+    /// Came with the head, and is out of its chunks if it was in any.
     rest: Bytes,
     /// The connection can take another request after the end.
     keep_alive: bool,
@@ -47,11 +47,16 @@ impl ResponseBody {
         home: Home,
     ) -> (http::StatusCode, Headers, Self) {
         let Answered { head, rest, is_early } = answered;
-        let decoder = Decoder::new(head.framing);
         // A server that has not read the request would take what is left of it for the next one.
-        let keep_alive = head.keep_alive && !is_early;
-        let mut body = Self { reading: Some(Reading { connection, home, decoder, rest, keep_alive }), ended: None };
-        if let Some(Reading { decoder: Decoder::Length(0), .. }) = body.reading {
+        let may_go_on = head.keep_alive && !is_early;
+        let (decoder, rest, keep_alive) = match rest {
+            Rest::Raw(rest) => (Decoder::new(head.framing), rest, may_go_on),
+            Rest::Decoded(decoder, data, is_clean) => (decoder, data, may_go_on && is_clean),
+        };
+        let is_over = matches!(decoder, Decoder::Length(0)) || decoder.is_ended() && rest.is_empty();
+        let reading = Reading { connection, home, decoder, rest, keep_alive };
+        let mut body = Self { reading: Some(reading), ended: None };
+        if is_over {
             body.end();
         }
         (head.status, head.headers, body)
@@ -117,10 +122,7 @@ impl Reading {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            let data = of_rest(&mut self.decoder, rest, &mut self.rest)?;
-            if !data.is_empty() || self.decoder.is_ended() {
-                return Poll::Ready(Ok(data));
-            }
+            return Poll::Ready(Ok(of_rest(&mut self.decoder, rest, &mut self.rest)));
         }
         loop {
             let Self { connection, decoder, keep_alive, .. } = self;
@@ -148,26 +150,14 @@ impl Reading {
     }
 }
 
-/// The data in what came with the head, most often all of it, without a copy; what is behind the end
-/// goes to `behind`.
-fn of_rest(decoder: &mut Decoder, mut rest: Bytes, behind: &mut Bytes) -> Result<Bytes, Error> {
-    match decoder {
-        Decoder::Close => Ok(rest),
-        Decoder::Length(left) => {
-            let length = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-            *behind = rest.split_off(length);
-            *left -= length as u64;
-            Ok(rest)
-        }
-        Decoder::Chunked(_) | Decoder::Broken(_) => {
-            let mut is_clean = true;
-            let data = decode(decoder, &rest, &mut is_clean)?;
-            if !is_clean {
-                *behind = rest;
-            }
-            Ok(data)
-        }
+/// The data in what came with the head, without a copy; what is behind the end goes to `behind`.
+fn of_rest(decoder: &mut Decoder, mut rest: Bytes, behind: &mut Bytes) -> Bytes {
+    if let Decoder::Length(left) = decoder {
+        let length = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+        *behind = rest.split_off(length);
+        *left -= length as u64;
     }
+    rest
 }
 
 /// The data in `input`. Bytes behind the end make the connection one that is not used again.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     http_client::{Error, Limits, Watchdog, connect::Stream},
-    message::{self, Read},
+    message::{self, Decoder, Framing, Read},
 };
 
 /// Most 1xx responses before the one that counts.
@@ -36,10 +36,29 @@ pub(in crate::http_client) struct Connection {
 #[derive(Debug)]
 pub(in crate::http_client) struct Answered {
     pub(super) head: Head,
-    /// Bytes behind the head.
-    pub(super) rest: Bytes,
+    pub(super) rest: Rest,
     /// The server answered before it had the whole request.
     pub(super) is_early: bool,
+}
+
+/// What came behind a head.
+#[derive(Debug)]
+pub(super) enum Rest {
+    /// As it is: it can be handed on without a copy.
+    Raw(Bytes),
+    /// What was in chunks: copied once, out of them; and whether nothing of it was behind the end.
+    Decoded(Decoder, Bytes, bool),
+}
+
+impl Rest {
+    fn of(head: &Head, bytes: &[u8]) -> Self {
+        let Framing::Chunked = head.framing else { return Self::Raw(message::copy(bytes)) };
+        let mut decoder = Decoder::new(head.framing);
+        // A mistake in it is the decoder's to tell, once the data in front of it has been read.
+        let (data, read) = decoder.decode(bytes).unwrap_or_default();
+        let is_clean = read == bytes.len() || decoder.broken().is_some();
+        Self::Decoded(decoder, data, is_clean)
+    }
 }
 
 /// Why there is no head.
@@ -84,7 +103,7 @@ impl Connection {
         let answered = poll_fn(|cx| {
             writing.poll(cx, &mut self.stream);
             loop {
-                match self.poll_read(cx, |data| reading.take(data)) {
+                match self.poll_read(cx, |data| reading.take(data, Rest::of)) {
                     Poll::Ready(Read::Data(Ok(None))) => {}
                     Poll::Ready(Read::Data(Ok(Some((head, rest))))) => {
                         return Poll::Ready(Ok(Answered { head, rest, is_early: !writing.is_flushed }));
@@ -155,10 +174,14 @@ impl Reading {
         Self { held: Vec::new(), informational: 0, keep, bytes_max: limits.head_bytes, lines_max: limits.head_lines }
     }
 
-    /// The head and what is behind it, if `data` has the end of one.
-    pub(super) fn take(&mut self, data: &[u8]) -> Result<Option<(Head, Bytes)>, String> {
+    /// The head and what `rest` makes of what is behind it, if `data` has the end of one.
+    pub(super) fn take<T>(
+        &mut self,
+        data: &[u8],
+        rest: impl FnOnce(&Head, &[u8]) -> T,
+    ) -> Result<Option<(Head, T)>, String> {
         if self.held.is_empty() {
-            return self.parse(data);
+            return self.parse(data, rest);
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(data);
@@ -167,10 +190,14 @@ impl Reading {
             self.held = held;
             return Ok(None);
         }
-        self.parse(&held)
+        self.parse(&held, rest)
     }
 
-    fn parse(&mut self, mut data: &[u8]) -> Result<Option<(Head, Bytes)>, String> {
+    fn parse<T>(
+        &mut self,
+        mut data: &[u8],
+        of_rest: impl FnOnce(&Head, &[u8]) -> T,
+    ) -> Result<Option<(Head, T)>, String> {
         loop {
             let parsed = head::parse(data, self.keep, self.lines_max)?;
             let (Parsed::Final(_, length) | Parsed::Informational(length)) = parsed else {
@@ -185,7 +212,8 @@ impl Reading {
                 return Err(format!("the head is over {} bytes (`max_head_bytes`)", self.bytes_max));
             }
             if let Parsed::Final(head, _) = parsed {
-                return Ok(Some((head, message::copy(rest))));
+                let rest = of_rest(&head, rest);
+                return Ok(Some((head, rest)));
             }
             self.informational += 1;
             if self.informational > INFORMATIONAL_MAX {
@@ -218,8 +246,8 @@ mod tests {
         let mut reading =
             Reading::new(|_| true, &Limits::connecting(std::time::Duration::ZERO, std::time::Duration::ZERO));
         for piece in pieces {
-            if let Some((head, rest)) = reading.take(piece)? {
-                return Ok(Some((head.status.as_u16(), rest.to_vec())));
+            if let Some((head, rest)) = reading.take(piece, |_, rest| rest.to_vec())? {
+                return Ok(Some((head.status.as_u16(), rest)));
             }
         }
         Ok(None)

@@ -61,7 +61,7 @@ fn read(input: &[u8], mut cut: impl FnMut(usize) -> usize) -> Read {
             return Read::Refused;
         }
         let end = at + cut(input.len() - at).clamp(1, input.len() - at);
-        match reading.take(&input[at..end]) {
+        match reading.take(&input[at..end], |_, rest| rest.to_vec()) {
             Err(_) => return Read::Refused,
             Ok(Some(parsed)) => {
                 at = end;
@@ -70,7 +70,7 @@ fn read(input: &[u8], mut cut: impl FnMut(usize) -> usize) -> Read {
             Ok(None) => at = end,
         }
     };
-    let body = [&rest, &input[at..]].concat();
+    let body = [&*rest, &input[at..]].concat();
     let status = head.status.as_u16();
     match head.framing {
         Framing::Close => Read::Response { status, behind: 0, is_ended: false, body },
