@@ -19,17 +19,15 @@ thread_local! {
 
 /// A copy of these bytes.
 pub fn copy(data: &[u8]) -> Bytes {
-    if data.len() > PIECE_MAX {
-        Bytes::copy_from_slice(data)
-    } else {
-        fill(data.len(), |out| out.extend_from_slice(data))
-    }
+    fill(data.len(), |out| out.extend_from_slice(data))
 }
 
 /// What `write` appends, which is no more than `bytes_max`.
 pub(super) fn fill(bytes_max: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
     if bytes_max > PIECE_MAX {
-        let mut own = BytesMut::with_capacity(bytes_max);
+        // The allocator keeps blocks of each size apart: few sizes take less of its memory, and what is not
+        // written to takes none.
+        let mut own = BytesMut::with_capacity(bytes_max.next_power_of_two());
         write(&mut own);
         return own.freeze();
     }
