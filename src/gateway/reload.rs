@@ -261,4 +261,46 @@ mod tests {
         }
         fs::remove_dir_all(folder).unwrap();
     }
+
+    #[test]
+    fn who_is_left_out_stays_so_unless_the_key_was_what_was_wrong() {
+        use crate::{api::error::ErrorKind, gateway::Availability};
+        let folder = std::env::temp_dir().join(format!("tollgate-reload-cooldown-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("tollgate.toml");
+        let write = |more: &str| {
+            let toml = format!(
+                "[providers.p]\nkind = \"echo\"\n[models.m]\ndeployments = [{{ provider = \"p\", model = \"a\" }}, \
+                 {{ provider = \"p\", model = \"b\" }}]\n[[keys]]\nname = \"k\"\nkey = \"tg-0123456789abcdefghij\"\n{more}"
+            );
+            fs::write(&path, toml).unwrap();
+        };
+        write("");
+        let loaded = Config::load(Some(&path), &Environment::default()).unwrap();
+        let registry = Registry::new();
+        let gateway = Arc::new(ArcSwap::from_pointee(Gateway::new(&loaded.config, &registry).unwrap()));
+        let reloader = Reloader::new(&loaded.config, loaded.source, registry, Arc::clone(&gateway), Vec::new());
+        let now = std::time::Instant::now();
+        let minute = Some(Duration::from_secs(60));
+        let (_, before) =
+            gateway.load_full().model("m").map(|(index, model)| (index, model.deployments.clone())).unwrap();
+        for (deployment, kind) in before.iter().zip([ErrorKind::ProviderRateLimited, ErrorKind::ProviderCredentials]) {
+            assert!(deployment.cooldown.failed(now, kind, minute, &deployment.instruments).is_some());
+        }
+        let are_left_out = || {
+            let gateway = gateway.load_full();
+            let (_, model) = gateway.model("m").unwrap();
+            let is_left_out = |at: usize| model.deployments[at].cooldown.availability(now) != Availability::InUse;
+            [is_left_out(0), is_left_out(1)]
+        };
+        assert_eq!(are_left_out(), [true, true]);
+        for (more, expected) in
+            [("[log]\naccess = true\n", [true, false]), ("[routing]\ncooldown = \"6s\"\n", [false, false])]
+        {
+            write(more);
+            assert!(matches!(reloader.reload(), Reloaded::Applied { .. }));
+            assert_eq!(are_left_out(), expected, "{more}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

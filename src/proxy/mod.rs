@@ -213,7 +213,7 @@ async fn attempts(
         let failure = match one_attempt(worker, model, candidate, request, attempt).await {
             Ok(mut answered) => {
                 answered.attempts = attempts;
-                if attempts > 1 {
+                if !model.deployments.first().is_some_and(|first| Arc::ptr_eq(first, candidate.deployment)) {
                     model.instruments.fallbacks.add((), 1);
                 }
                 return Ok(answered);
@@ -221,15 +221,15 @@ async fn attempts(
             Err(error) => error,
         };
         upstream::log_failure(candidate.deployment, &failure, candidate.is_last);
-        if !failure.kind.face().retryable {
+        if candidate.is_last || !failure.kind.face().retryable {
             return Err(failure);
         }
         now = Instant::now();
-        let Some(next) = candidates.next(now) else { return Err(failure) };
         if !gateway.retry_budget.withdraw(now) {
             model.instruments.refused.add((), 1);
             return Err(failure);
         }
+        let Some(next) = candidates.next(now) else { return Err(failure) };
         candidate = next;
         attempts += 1;
         model.instruments.retries.add((), 1);

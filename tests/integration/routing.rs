@@ -65,6 +65,7 @@ fn who_fails_is_left_out_until_one_request_has_found_it_well() {
     assert_eq!((state(), first.received().len()), (0.0, 7));
     assert_eq!(ask(&gateway).2.as_deref(), Some("p0/up"));
     assert_eq!(gateway.metric("tollgate.cooldowns", &[]), 1.0, "it was never in use in between");
+    assert_eq!(gateway.metric("tollgate.fallbacks", &[]), second.received().len() as f64);
 }
 
 #[test]
