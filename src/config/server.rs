@@ -133,7 +133,7 @@ pub enum TlsVersion {
 pub struct Http2 {
     /// Open at once on one connection.
     pub max_streams: u32,
-    /// Requests taken back at once, of a connection in 30 s, before half of them are too many.
+    /// Requests taken back at once, of a connection, before half of them are too many.
     pub max_resets: usize,
     /// The time that they are counted in.
     pub reset_window: Duration,

@@ -13,19 +13,26 @@ use toml::de::DeTable;
 
 use super::{Config, ConfigError, Environment, Loaded, Waiting, table::table_json};
 
-/// Sections whose options are read once, at the start.
-const FIXED: [&str; 5] = ["server", "admin", "telemetry", "log", "reload"];
+/// Sections that are no lists of named things. Their options are read once, at the start, but for those in
+/// [`LIVE`].
+const SECTIONS: [&str; 6] = ["server", "routing", "admin", "telemetry", "log", "reload"];
 
-/// Options in them that are looked at for every request all the same.
-const LIVE: [&str; 7] = [
+/// Options, and whole sections, that a reload puts in force.
+const LIVE: [&str; 8] = [
     "server.body_bytes_max",
     "server.body_timeout",
     "server.min_body_rate",
     "server.min_body_rate_after",
     "server.max_requests",
     "server.max_requests_per_key",
+    "routing",
     "log.access",
 ];
+
+fn is_live(option: &str) -> bool {
+    let section = option.split('.').next().unwrap_or(option);
+    LIVE.contains(&option) || LIVE.contains(&section)
+}
 
 /// Names of values that are secrets, or from which one could be found.
 const SECRET: [&str; 5] = ["api_key", "key", "sha256", "token", "headers"];
@@ -155,7 +162,7 @@ impl Source {
         let (then, now) = (options(&started.text), options(&self.text));
         // Certificates may change while there are some.
         let has_tls = [&then, &now].iter().all(|options| options.contains_key("server.tls.cert"));
-        let is_live = |name: &str| LIVE.contains(&name) || has_tls && name.starts_with("server.tls.");
+        let is_live = |name: &str| is_live(name) || has_tls && name.starts_with("server.tls.");
         let waiting = different(&then, &now).filter(|(name, ..)| !is_live(name));
         waiting.map(|(option, in_force, in_file)| Waiting { option, in_force, in_file }).collect()
     }
@@ -164,7 +171,7 @@ impl Source {
     pub fn changed_options(&self, before: &Self) -> Vec<String> {
         let (then, now) = (options(&before.text), options(&self.text));
         let names = different(&then, &now).map(|(name, ..)| name);
-        names.filter(|name| LIVE.contains(&name.as_str())).collect()
+        names.filter(|name| is_live(name)).collect()
     }
 
     /// The files that were read with another content than in `before`, or not at all there.
@@ -192,7 +199,7 @@ fn table(text: &str) -> Value {
 fn options(text: &str) -> BTreeMap<String, Value> {
     let mut options = BTreeMap::new();
     let table = table(text);
-    for name in FIXED {
+    for name in SECTIONS {
         if let Some(section) = table.get(name) {
             flatten(name, section, &mut options);
         }
@@ -273,6 +280,15 @@ mod tests {
 
     fn source(text: &str) -> Source {
         Source { file: "t.toml".into(), environment: Environment::default(), text: text.into(), files: Vec::new() }
+    }
+
+    #[test]
+    fn options_of_routing_are_in_force_after_a_reload_and_named() {
+        let before = source("[routing]\nmax_attempts = 2\n[server]\nbody_timeout = \"1s\"\nthreads = 1\n");
+        let now = source("[routing]\ncooldown = \"6s\"\n[server]\nbody_timeout = \"2s\"\nthreads = 2\n");
+        assert_eq!(now.changed_options(&before), ["routing.cooldown", "routing.max_attempts", "server.body_timeout"]);
+        let waiting = now.waiting_for_a_restart(&before);
+        assert_eq!(waiting.iter().map(|waiting| &*waiting.option).collect::<Vec<_>>(), ["server.threads"]);
     }
 
     #[test]
