@@ -53,11 +53,14 @@ impl Inventory {
             let deployments =
                 deployments.map(|to| format!("{:?}", (provider_name(to.provider), &to.model, &to.price))).collect();
             let deployments: Vec<String> = deployments;
-            (format!("models.{}", model.name), digest_of(&[&deployments.concat()]))
+            (
+                format!("models.{}", model.name),
+                digest_of(&[&deployments.concat(), &format!("{:?}", model.first_content_timeout)]),
+            )
         });
         let keys = config.keys.iter().map(|key| {
             let models: Option<Vec<&str>> = key.models.as_ref().map(|models| models.iter().map(model_name).collect());
-            (format!("keys.{}", key.name), digest_of(&[&format!("{:?}", (key.sha256, models))]))
+            (format!("keys.{}", key.name), digest_of(&[&format!("{:?}", (key.sha256, models, key.comment_interval))]))
         });
         Self(providers.chain(models).chain(keys).collect())
     }
@@ -135,5 +138,19 @@ mod tests {
             (changes.changed.join(" "), changes.removed.join(" ")),
             ("keys.k models.o".into(), "providers.c".into())
         );
+    }
+
+    #[test]
+    fn every_option_of_a_model_and_of_a_key_counts() {
+        let toml = |model: &str, key: &str| {
+            format!(
+                "[providers.p]\nkind = \"echo\"\n[models.m]\n{model}deployments = [{{ provider = \"p\" }}]\n[[keys]]\nname = \"k\"\nkey = \"tg-0123456789abcdefghij\"\n{key}"
+            )
+        };
+        let before = inventory(&toml("", ""));
+        let changed = |model: &str, key: &str| inventory(&toml(model, key)).since(&before).changed;
+        assert_eq!(changed("first_content_timeout = \"9s\"\n", ""), ["models.m"]);
+        assert_eq!(changed("", "comment_interval = \"9s\"\n"), ["keys.k"]);
+        assert_eq!(changed("first_content_timeout = \"12s\"\n", ""), [""; 0], "as by default");
     }
 }
