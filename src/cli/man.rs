@@ -127,7 +127,17 @@ mod tests {
     }
 
     /// What no option says, in the language of manual pages.
-    const MORE: &str = r".SH FILES
+    const MORE: &str = r".SH ENVIRONMENT
+.TP
+TOLLGATE_CONFIG
+The configuration, where \fB\-\-config\fR names none.
+.TP
+TOLLGATE_MAX_CONFIG_BYTES
+Largest configuration file; by default 4MiB.
+.TP
+OTEL_*
+Where and how metrics are sent; these win over the configuration.
+.SH FILES
 .TP
 \fI/etc/tollgate/tollgate.toml\fR
 The configuration, where neither \fB\-\-config\fR nor $TOLLGATE_CONFIG names one and there is no

@@ -86,6 +86,9 @@ tables! {
     #[derive(Default)]
     pub(super) struct Routing {
         pub(super) max_attempts: Option<Spanned<i64>>,
+        pub(super) attempts_per_deployment: Option<Spanned<i64>>,
+        pub(super) retry_backoff: Option<Spanned<String>>,
+        pub(super) max_retry_wait: Option<Spanned<String>>,
         pub(super) retry_percent: Option<Spanned<i64>>,
         pub(super) retries_per_second: Option<Spanned<i64>>,
         pub(super) first_content_timeout: Option<Spanned<String>>,

@@ -45,7 +45,7 @@ pub use self::{
     log::{Log, LogFormat, LogLevel},
     problem::ConfigError,
     provider::{BaseUrl, Provider, ProviderKind},
-    routing::{Cooldown, Retries, Routing},
+    routing::{Cooldown, Repeats, Retries, Routing},
     secret::Secret,
     server::{ClientAuth, Http2, Network, Server, ServerTls, TlsVersion},
     source::{Files, Look, Source},
@@ -65,8 +65,9 @@ use crate::{
     telemetry::{Aggregations, Temporality},
 };
 
-/// Largest configuration file.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Largest configuration file, where `TOLLGATE_MAX_CONFIG_BYTES` names no other size. An option in the
+/// file would come too late.
+const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Where a configuration is looked for when none is named, in this order.
 const PLACES: [&str; 2] = ["tollgate.toml", "/etc/tollgate/tollgate.toml"];
@@ -236,9 +237,15 @@ impl Config {
         };
         let seen = Seen::at(path);
         let unreadable = |error| ConfigError::plain(format!("cannot read {}: {error}", path.display()));
-        let Some(text) = read_at_most(path, FILE_BYTES_MAX).map_err(unreadable)? else {
+        let most = match environment.get("TOLLGATE_MAX_CONFIG_BYTES").map(value::size) {
+            None => FILE_BYTES_MAX,
+            Some(Ok(size)) => size,
+            Some(Err(wrong)) => return Err(ConfigError::plain(format!("TOLLGATE_MAX_CONFIG_BYTES: {wrong}"))),
+        };
+        let Some(text) = read_at_most(path, most as u64).map_err(unreadable)? else {
             return Err(ConfigError::plain(format!(
-                "{} is larger than 4 MiB: is it a configuration? Models and keys by the ten thousand fit",
+                "{} is larger than {most} bytes: is it a configuration? Models and keys by the ten thousand fit in \
+                 4 MiB; the environment variable TOLLGATE_MAX_CONFIG_BYTES, such as \"16MiB\", allows more",
                 path.display()
             )));
         };

@@ -11,10 +11,22 @@ use super::{file, resolve::Resolve};
 pub struct Routing {
     /// Attempts at deployments for one request.
     pub max_attempts: usize,
+    pub repeats: Repeats,
     pub retries: Retries,
     /// Longest wait for the first content of a stream while another deployment remains.
     pub first_content_timeout: Duration,
     pub cooldown: Cooldown,
+}
+
+/// Whether a deployment that has failed is tried again for the same request, and after which pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    /// How often each deployment may be tried for one request.
+    pub attempts: usize,
+    /// Longest pause before all are gone through again; twice as long each further time.
+    pub backoff: Duration,
+    /// Longest wait until a provider that has asked to be spared (`Retry-After`) may be asked again.
+    pub wait_max: Duration,
 }
 
 /// How many attempts there may be after the first of a request, over all requests.
@@ -46,6 +58,11 @@ pub struct Cooldown {
 pub(super) fn resolve(file: &file::Routing, resolve: &mut Resolve<'_, '_>) -> Routing {
     let routing = Routing {
         max_attempts: resolve.count("max_attempts", file.max_attempts.as_ref(), 3, 1..=100),
+        repeats: Repeats {
+            attempts: resolve.count("attempts_per_deployment", file.attempts_per_deployment.as_ref(), 1, 1..=100),
+            backoff: resolve.duration(file.retry_backoff.as_ref(), "250ms"),
+            wait_max: resolve.duration(file.max_retry_wait.as_ref(), "30s"),
+        },
         retries: Retries {
             percent: resolve.count("retry_percent", file.retry_percent.as_ref(), 20, 0..=1000),
             per_second: resolve.count("retries_per_second", file.retries_per_second.as_ref(), 10, 0..=1_000_000),

@@ -394,3 +394,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_has_a_size_that_the_environment_can_change() {
+    let path = std::env::temp_dir().join(format!("tollgate-size-{}.toml", std::process::id()));
+    let load = |size: usize, most: &str| {
+        std::fs::write(&path, format!("{GOOD}{}", "#".repeat(size - GOOD.len()))).unwrap();
+        let environment = Environment::of([("TOLLGATE_MAX_CONFIG_BYTES", most)]);
+        Config::load(Some(&path), &environment).map(drop).map_err(|error| error.to_string())
+    };
+    for (size, most, expected) in [
+        (4 << 20, "", ""),
+        ((4 << 20) + 1, "", "is larger than 4194304 bytes: is it a configuration?"),
+        ((4 << 20) + 1, "5MiB", ""),
+        (1025, "1KiB", "is larger than 1024 bytes"),
+        (1024, "much", "TOLLGATE_MAX_CONFIG_BYTES: \"much\" is not a size"),
+    ] {
+        let found = load(size, most);
+        match expected {
+            "" => assert_eq!(found, Ok(()), "{size} {most}"),
+            _ => assert!(found.as_ref().is_err_and(|error| error.contains(expected)), "{size} {most}: {found:?}"),
+        }
+    }
+    std::fs::remove_file(&path).unwrap();
+}

@@ -99,6 +99,11 @@ impl Cooldown {
         is_taken
     }
 
+    /// Whether a request is finding out if the provider need not be spared any more.
+    pub fn is_being_asked(&self) -> bool {
+        self.is_probed.load(Relaxed) && self.reason() == CooldownReason::RateLimited
+    }
+
     /// The provider has begun an answer, so that it is there.
     pub fn answers(&self, instruments: &DeploymentInstruments) {
         if self.until.load(Relaxed) == 0 {

@@ -26,7 +26,7 @@ pub use reload::{Part, Reloaded, Reloader};
 pub use retry_budget::RetryBudget;
 
 use crate::{
-    config::Config,
+    config::{Config, Repeats},
     telemetry::{
         Registry,
         instruments::{KeyModelInstruments, ServerInstruments},
@@ -59,8 +59,9 @@ pub struct Gateway {
 pub struct Limits {
     pub body_bytes_max: usize,
     pub body_timeout: Duration,
-    /// Deployments that are tried.
+    /// Attempts at deployments.
     pub max_attempts: usize,
+    pub repeats: Repeats,
     /// In bytes a second.
     pub min_body_rate: usize,
     /// What a body may take before it has to.
@@ -96,6 +97,7 @@ impl Gateway {
                 body_bytes_max: config.server.body_bytes_max,
                 body_timeout: config.server.body_timeout,
                 max_attempts: config.routing.max_attempts,
+                repeats: config.routing.repeats,
                 min_body_rate: config.server.min_body_rate,
                 min_body_rate_after: config.server.min_body_rate_after,
             },

@@ -30,7 +30,7 @@ pub(super) struct Attempt {
     _active: ActiveGuard,
     pub(super) started: Instant,
     /// When the provider wants to be asked again.
-    retry_after: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
     ended: bool,
 }
 

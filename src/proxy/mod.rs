@@ -203,55 +203,87 @@ async fn attempts(
     request: &ModelRequest<'_>,
     record: &mut Record,
 ) -> Result<Answered, Error> {
-    let mut candidates = Candidates::new(&model.deployments, gateway.limits.max_attempts);
+    let mut candidates = Candidates::new(&model.deployments, &gateway.limits);
     let mut now = Instant::now();
-    let mut candidate = candidates.next(now).ok_or_else(|| routing::none_left(&model.deployments, now))?;
+    let none_left = |now| routing::none_left(&model.deployments, now);
+    let mut candidate = candidates.next(now).ok_or_else(|| none_left(now))?;
     let mut attempts = 1;
     loop {
         record.sent(candidate.deployment, now);
         let attempt = Attempt::start(candidate.deployment, request.operation, now);
-        let failure = match one_attempt(worker, model, candidate, request, attempt).await {
-            Ok(mut answered) => {
-                answered.attempts = attempts;
-                if !model.deployments.first().is_some_and(|first| Arc::ptr_eq(first, candidate.deployment)) {
-                    model.instruments.fallbacks.add((), 1);
+        let Failure { error, pause } =
+            match one_attempt(worker, gateway, model, &mut candidates, candidate, request, attempt).await {
+                Ok(mut answered) => {
+                    answered.attempts = attempts;
+                    if !model.deployments.first().is_some_and(|first| Arc::ptr_eq(first, candidate.deployment)) {
+                        model.instruments.fallbacks.add((), 1);
+                    }
+                    return Ok(answered);
                 }
-                return Ok(answered);
-            }
-            Err(error) => error,
+                Err(failure) => failure,
+            };
+        candidates.failed(error.kind);
+        upstream::log_failure(candidate.deployment, &error, candidate.is_last, pause);
+        candidate = if let Some(pause) = pause {
+            // Seldom needed, and every request would carry it.
+            Box::pin(tokio::time::sleep(pause)).await;
+            now = Instant::now();
+            candidates.begin_again();
+            candidates.next(now).ok_or_else(|| none_left(now))?
+        } else {
+            now = Instant::now();
+            let may_go_on = !candidate.is_last && error.kind.face().retryable && withdraw(gateway, model, now);
+            let Some(next) = may_go_on.then(|| candidates.next(now)).flatten() else { return Err(error) };
+            next
         };
-        upstream::log_failure(candidate.deployment, &failure, candidate.is_last);
-        if candidate.is_last || !failure.kind.face().retryable {
-            return Err(failure);
-        }
-        now = Instant::now();
-        if !gateway.retry_budget.withdraw(now) {
-            model.instruments.refused.add((), 1);
-            return Err(failure);
-        }
-        let Some(next) = candidates.next(now) else { return Err(failure) };
-        candidate = next;
         attempts += 1;
         model.instruments.retries.add((), 1);
     }
 }
 
+/// Whether there is budget for one attempt more.
+fn withdraw(gateway: &Gateway, model: &Model, now: Instant) -> bool {
+    let is_there = gateway.retry_budget.withdraw(now);
+    if !is_there {
+        model.instruments.refused.add((), 1);
+    }
+    is_there
+}
+
+/// An attempt whose answer, if there was one, is not the client's.
+struct Failure {
+    error: Error,
+    /// All deployments are gone through once more after it.
+    pause: Option<Duration>,
+}
+
 async fn one_attempt(
     worker: &Worker,
+    gateway: &Gateway,
     model: &Model,
+    candidates: &mut Candidates<'_>,
     Candidate { deployment, is_last }: Candidate<'_>,
     request: &ModelRequest<'_>,
     mut attempt: Attempt,
-) -> Result<Answered, Error> {
+) -> Result<Answered, Failure> {
     let strip_usage = request.asks_usage_for(deployment);
     let patience = upstream::Patience::of(deployment, request, (!is_last).then_some(model.first_content_timeout));
+    let mut pause = |kind, asked| {
+        let now = Instant::now();
+        let pause = if is_last { candidates.pause(deployment, kind, asked, now) } else { None };
+        pause.filter(|_| withdraw(gateway, model, now))
+    };
     let mut response = match upstream::send(worker, deployment, request, strip_usage, attempt.started, patience).await {
         Ok(response) => response,
-        Err(error) => return Err(attempt.failed(error)),
+        Err(error) => {
+            let error = attempt.failed(error);
+            return Err(Failure { pause: pause(error.kind, None), error });
+        }
     };
     attempt.head(response.status, &response.headers);
-    if let Some(kind) = upstream::verdict(response.status, is_last) {
-        return Err(attempt.failed(upstream::refused(deployment, kind, response.status)));
+    let pause = upstream::kind_of(response.status).and_then(|kind| pause(kind, attempt.retry_after));
+    if let Some(kind) = upstream::verdict(response.status, is_last && pause.is_none()) {
+        return Err(Failure { error: attempt.failed(upstream::refused(deployment, kind, response.status)), pause });
     }
     let held = match response::may_be_held(&response, is_last) {
         // Large, and seldom needed.
@@ -266,7 +298,7 @@ async fn one_attempt(
         }
         false => Ok(Bytes::new()),
     };
-    let held = held.map_err(|error| attempt.failed(error))?;
+    let held = held.map_err(|error| Failure { error: attempt.failed(error), pause: None })?;
     attempt.answers(response.status);
     let deployment_label = deployment.label.clone();
     Ok(Answered { response, attempt, deployment_label, attempts: 1, strip_usage, held, comment_interval: None })

@@ -307,6 +307,7 @@ mod tests {
             body_timeout: Duration::from_secs(15),
             min_body_rate: 1024,
             max_attempts: 3,
+            repeats: crate::config::Repeats { attempts: 1, backoff: Duration::ZERO, wait_max: Duration::ZERO },
             min_body_rate_after: Duration::from_secs(30),
         };
         let since = Instant::now();

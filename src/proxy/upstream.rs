@@ -136,7 +136,7 @@ fn unanswered(deployment: &Deployment, error: &http_client::Error) -> Error {
 
 /// Warns of a failed attempt, at most once a second and thread: a provider that is down must not
 /// fill the disk. Every failure is counted.
-pub(super) fn log_failure(deployment: &Deployment, error: &Error, is_last: bool) {
+pub(super) fn log_failure(deployment: &Deployment, error: &Error, is_last: bool, pause: Option<Duration>) {
     thread_local! {
         static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
     }
@@ -145,12 +145,18 @@ pub(super) fn log_failure(deployment: &Deployment, error: &Error, is_last: bool)
         return;
     }
     LAST.set(Some(now));
+    let next = match pause {
+        Some(_) => "trying again after a pause",
+        None if is_last => "no deployment left",
+        None => "trying the next deployment",
+    };
     tracing::warn!(
         provider = deployment.provider.name,
         model = deployment.model,
         error.type = error.kind.face().error_type,
         detail = error.internal.as_deref().unwrap_or(&error.message),
-        next = if is_last { "no deployment left" } else { "trying the next deployment" },
+        pause_ms = pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
+        next,
         "attempt failed"
     );
 }

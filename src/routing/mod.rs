@@ -4,6 +4,8 @@
 //! are asked all the same, for their errors say more than ours; those that cannot be reached or have
 //! asked to be spared are not.
 
+mod retry;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +13,7 @@ use std::{
 
 use crate::{
     api::error::{Error, ErrorKind},
-    gateway::{Availability, Deployment},
+    gateway::{Availability, Deployment, Limits},
     telemetry::dimensions::CooldownReason,
 };
 
@@ -22,6 +24,7 @@ pub struct Candidates<'a> {
     next: usize,
     /// Attempts that there may still be.
     left: usize,
+    rounds: retry::Rounds,
     /// None was in use: those are tried that answer.
     is_last_resort: bool,
 }
@@ -35,9 +38,10 @@ pub struct Candidate<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// Of these deployments, and no more than `most` of them.
-    pub fn new(deployments: &'a [Arc<Deployment>], most: usize) -> Self {
-        Self { deployments, next: 0, left: most, is_last_resort: false }
+    /// Of these deployments, as often as the limits allow.
+    pub fn new(deployments: &'a [Arc<Deployment>], limits: &Limits) -> Self {
+        let rounds = retry::Rounds::new(limits.repeats);
+        Self { deployments, next: 0, left: limits.max_attempts, rounds, is_last_resort: false }
     }
 
     /// The next one, as things stand now.
@@ -60,7 +64,8 @@ impl<'a> Candidates<'a> {
     fn find(&self, now: Instant) -> Option<usize> {
         let admitted = |deployment: &Arc<Deployment>| match self.is_last_resort {
             true => self.is_good(deployment, now),
-            false => deployment.cooldown.admits(now),
+            // Who has waited as long as the provider asked for need not wait for another one's answer too.
+            false => deployment.cooldown.admits(now) || self.rounds.is_later() && deployment.cooldown.is_being_asked(),
         };
         self.rest().iter().position(admitted).map(|place| self.next + place)
     }

@@ -35,6 +35,14 @@ fn refusal(status: &str) -> Vec<Step> {
     vec![Step::Send(json(status, r#"{"error":{"message":"no","code":"theirs"}}"#))]
 }
 
+/// Too many requests, with this header.
+fn busy(header: &str) -> Vec<Step> {
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n{header}\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    vec![Step::Send(head.into_bytes())]
+}
+
 fn ok() -> Vec<Step> {
     vec![Step::Send(json("200 OK", OK))]
 }
@@ -102,12 +110,6 @@ fn where_nobody_else_is_left_errors_are_passed_on() {
 
 #[test]
 fn who_asks_to_be_spared_is() {
-    let busy = |header: &str| {
-        let head = format!(
-            "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n{header}\r\nContent-Length: 2\r\n\r\n{{}}"
-        );
-        vec![Step::Send(head.into_bytes())]
-    };
     for (header, told) in [("Retry-After: 2", "2"), ("retry-after-ms: 1500", "2"), ("Retry-After: 100000", "300")] {
         let provider = Provider::script([busy(header), ok()]);
         let alone = gateway("", &[&provider], "");
@@ -155,6 +157,90 @@ fn further_attempts_end_with_their_budget() {
     assert_eq!(gateway.metric("tollgate.retries", &[]), served as f64);
     assert_eq!(gateway.metric("tollgate.retries.refused", &[]), (14 - served) as f64);
     assert_eq!(gateway.metric("tollgate.cooldowns", &[]), 0.0, "cooldown_failures = 0");
+}
+
+/// Options under which each deployment is tried up to three times for a request.
+const REPEATS: &str = "attempts_per_deployment = 3\nretry_backoff = \"20ms\"\n";
+
+#[test]
+fn a_deployment_is_tried_again_where_that_is_asked_for() {
+    let failed = || refusal("503 Service Unavailable");
+    let silence = || vec![Step::Pause(Duration::from_secs(2))];
+    let wait = "max_retry_wait = \"2s\"\n";
+    // (name, options, what the provider does, status, attempts, least time)
+    #[expect(clippy::type_complexity, reason = "a table")]
+    let cases: Vec<(&str, String, Vec<Vec<Step>>, u16, u32, u64)> = vec![
+        ("by default it is not", String::new(), vec![failed(), ok()], 503, 1, 0),
+        ("a reset", REPEATS.into(), vec![vec![Step::Reset], ok()], 200, 2, 0),
+        ("no answer", REPEATS.into(), vec![vec![Step::Close], vec![Step::Close], ok()], 200, 3, 0),
+        ("errors", REPEATS.into(), vec![failed(), refusal("500 Internal Server Error"), ok()], 200, 3, 0),
+        ("the last answer is the client's", REPEATS.into(), vec![failed(); 4], 503, 3, 0),
+        ("so many in all", format!("{REPEATS}max_attempts = 2\n"), vec![failed(); 4], 503, 2, 0),
+        ("it has asked for a pause", format!("{REPEATS}{wait}"), vec![busy("Retry-After: 1"), ok()], 200, 2, 1_000),
+        ("a short one", format!("{REPEATS}{wait}"), vec![busy("retry-after-ms: 300"), ok()], 200, 2, 300),
+        ("too long a one", format!("{REPEATS}{wait}"), vec![busy("Retry-After: 3"), ok()], 429, 1, 0),
+        ("too many, it does not say for how long", REPEATS.into(), vec![busy("X-A: b"), ok()], 200, 2, 0),
+        ("what it refuses it refuses", REPEATS.into(), vec![refusal("400 Bad Request"), ok()], 400, 1, 0),
+        ("who is waited for in vain", REPEATS.into(), vec![silence(), ok()], 504, 1, 300),
+        ("no budget", format!("{REPEATS}retry_percent = 0\nretries_per_second = 0\n"), vec![failed(), ok()], 503, 1, 0),
+        ("left out by then", format!("{REPEATS}cooldown_failures = 1\n"), vec![vec![Step::Reset], ok()], 502, 1, 0),
+    ];
+    for (name, options, scripts, status, attempts, least) in cases {
+        let provider = Provider::script(scripts);
+        let gateway = Gateway::run(&format!(
+            "[server]\nthreads = 1\n[routing]\n{options}[providers.p0]\nbase_url = \"http://{}/v1\"\nfirst_byte_timeout = \"300ms\"\n\
+             [models.m]\ndeployments = [{{ provider = \"p0\", model = \"up\" }}]\n{KEYS}",
+            provider.address
+        ));
+        let begun = Instant::now();
+        let reply = chat(gateway.address, CHAT);
+        let took = begun.elapsed();
+        assert_eq!(reply.status, status, "{name}: {}", reply.text());
+        assert!(took >= Duration::from_millis(least) && took < Duration::from_millis(least + 900), "{name}: {took:?}");
+        assert_eq!(provider.received().len(), attempts as usize, "{name}");
+        if matches!(status, 200 | 503) {
+            assert_eq!(reply.header("x-tollgate-attempts"), Some(attempts.to_string().as_str()), "{name}");
+        }
+        if status == 503 {
+            // The provider's own words, not ours.
+            assert_eq!(reply.error().0, "theirs", "{name}");
+        }
+        eventually("it is counted", || gateway.metric("tollgate.requests", &[]) == 1.0);
+        assert_eq!(gateway.metric("tollgate.attempts", &[]), f64::from(attempts), "{name}");
+        assert_eq!(gateway.metric("tollgate.retries", &[]), f64::from(attempts - 1), "{name}");
+        assert_eq!(gateway.metric("tollgate.retries.refused", &[]), f64::from(u8::from(name == "no budget")), "{name}");
+        assert_eq!(gateway.metric("tollgate.fallbacks", &[]), 0.0, "{name}");
+    }
+}
+
+#[test]
+fn deployments_are_gone_through_in_order_once_more() {
+    let first = Provider::script([refusal("503 Service Unavailable"), ok()]);
+    let second = Provider::script([busy("Retry-After: 60")]);
+    let both = gateway(REPEATS, &[&first, &second], "");
+    // The second one wants to be spared for longer than the first need be.
+    assert_eq!(ask(&both), (200, String::new(), Some("p0/up".into())));
+    assert_eq!((first.received().len(), second.received().len()), (2, 1));
+    assert_eq!((both.metric("tollgate.retries", &[]), both.metric("tollgate.fallbacks", &[])), (2.0, 0.0));
+    // One that is not there is passed over, once it is left out; one that answers is not, if with errors.
+    let third = Provider::script([vec![Step::Reset], vec![Step::Reset], ok()]);
+    let fourth = Provider::script([refusal("500 Internal Server Error"), ok()]);
+    let both = gateway(&format!("{REPEATS}cooldown_failures = 1\n"), &[&third, &fourth], "");
+    assert_eq!(ask(&both), (200, String::new(), Some("p1/up".into())));
+    assert_eq!((third.received().len(), fourth.received().len()), (1, 2));
+}
+
+#[test]
+fn requests_that_wait_for_a_provider_all_reach_it() {
+    let provider = Provider::script([busy("retry-after-ms: 600"), busy("retry-after-ms: 600"), ok(), ok()]);
+    let alone = gateway(REPEATS, &[&provider], "");
+    let address = alone.address;
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..2).map(|_| scope.spawn(move || chat(address, CHAT).status)).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200, 200]);
+    assert_eq!(provider.received().len(), 4);
 }
 
 /// The head of a stream and this beginning.
