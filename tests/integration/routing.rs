@@ -232,7 +232,10 @@ fn deployments_are_gone_through_in_order_once_more() {
 
 #[test]
 fn requests_that_wait_for_a_provider_all_reach_it() {
-    let provider = Provider::script([busy("retry-after-ms: 600"), busy("retry-after-ms: 600"), ok(), ok()]);
+    // Both are there before the first is refused, and the first to come again has its answer last.
+    let late = |millis, then: Vec<Step>| [vec![Step::Pause(Duration::from_millis(millis))], then].concat();
+    let busy = || late(300, busy("retry-after-ms: 600"));
+    let provider = Provider::script([busy(), busy(), late(400, ok()), ok()]);
     let alone = gateway(REPEATS, &[&provider], "");
     let address = alone.address;
     let statuses: Vec<u16> = std::thread::scope(|scope| {
