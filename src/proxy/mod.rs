@@ -5,6 +5,7 @@
 
 mod access;
 mod attempt;
+mod batches;
 mod body;
 mod comments;
 mod echo;
@@ -37,6 +38,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use self::{attempt::Attempt, record::Record, request::ModelRequest};
 pub use self::{
+    batches::Batches,
     body::{Body, BrokenOff},
     load::{Freed, Load},
 };
@@ -66,6 +68,7 @@ pub struct Worker {
     /// Whether `/readyz` says yes; no from the moment of the shutdown signal.
     pub ready: Arc<AtomicBool>,
     pub request_ids: RequestIds,
+    pub batches: Batches,
 }
 
 /// The body of a client's request, whatever brings it.
@@ -106,7 +109,9 @@ pub async fn serve(worker: &Worker, client: &impl Client, head: Head, body: impl
     if record.is_logged() {
         record.client(client.address(Some(&head.headers)));
     }
+    let begun = worker.batches.begin().await;
     let answer = answer(worker, &gateway, client, &head, &mut body, &mut record).await;
+    drop(begun);
     // An answer given without reading the body leaves the connection in the middle of a request.
     let reuse = match &answer {
         Err(error) if CLOSING.contains(&error.kind) => false,

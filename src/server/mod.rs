@@ -227,11 +227,14 @@ fn work(
         pool: Pool::new(TlsFiles::default()),
         ready,
         request_ids: proxy::RequestIds::new(),
+        batches: proxy::Batches::new(),
     });
     // Nobody waits for it when another worker could not start.
     let _unheard = started.send(Ok(()));
     runtime.block_on(async {
         tokio::task::spawn_local(answering.run());
+        let releasing = Rc::clone(&worker);
+        tokio::task::spawn_local(async move { releasing.batches.release().await });
         accept::accept(listeners, worker, phase, shared).await
     })
 }
