@@ -7,7 +7,7 @@
 //! - `options`: what to run
 //! - `test`: what each test sends
 //! - `peers`, `programs`, `variant`: which gateways there are, how each is configured and started
-//! - `process`: processes, cores and what they used
+//! - `process`, `quota`: processes, cores, what they used and what they may use
 //! - `upstream`, `load`: the two roles in which this program starts itself again, on `wire`, their HTTP
 //! - `report`, `rows`: the table
 //! - `given`, `machine`, `spread`: shared with the other benches
@@ -26,6 +26,7 @@ mod options;
 mod peers;
 mod process;
 mod programs;
+mod quota;
 mod report;
 mod rows;
 #[path = "../support/spread.rs"]
@@ -44,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use load::{Figures, Job};
 use options::{HELP, Options};
-use peers::Peer;
+use peers::{Peer, Running};
 use process::{Guard, Process, Spinners};
 use report::{Measured, Report};
 use test::{IN_ROUNDS, Test};
@@ -125,7 +126,7 @@ impl Bench {
             self.start_repeatedly();
         }
         let mut running = self.start_all();
-        let ids: Vec<u32> = running.iter().flatten().map(Process::id).collect();
+        let ids: Vec<u32> = running.iter().flatten().map(|running| running.id()).collect();
         let guard = Guard::start(&self.program, &ids, self.options.load_core).map_err(|error| error.to_string())?;
         std::thread::sleep(Duration::from_secs(1));
         for (measured, process) in self.report.peers.iter_mut().zip(&running) {
@@ -136,7 +137,7 @@ impl Bench {
                 let mut job = test.job(&self.options, &self.peers[peer]);
                 job.seconds = 0.5;
                 // What goes wrong here will go wrong again where it is counted.
-                self.load(&job, process.as_ref()).ok();
+                self.load(&job, process.as_deref()).ok();
             }
         }
         let in_rounds: Vec<Test> = IN_ROUNDS.into_iter().filter(|test| self.options.tests.contains(test)).collect();
@@ -150,7 +151,7 @@ impl Bench {
         }
         if self.options.tests.contains(&Test::Slow) {
             for (peer, process) in running.iter().enumerate().filter(|(_, process)| process.is_some()) {
-                self.measure(0, Test::Slow, peer, process.as_ref());
+                self.measure(0, Test::Slow, peer, process.as_deref());
             }
         }
         // First the guard, while the numbers it knows are still those of our children.
@@ -175,7 +176,7 @@ impl Bench {
     }
 
     /// Starts every peer, and forgets those that do not start.
-    fn start_all(&mut self) -> Vec<Option<Process>> {
+    fn start_all(&mut self) -> Vec<Option<Running>> {
         let mut running = Vec::new();
         for peer in std::mem::take(&mut self.peers) {
             match peer.start(&self.options) {
@@ -190,7 +191,7 @@ impl Bench {
         running
     }
 
-    fn round(&mut self, round: usize, test: Test, running: &[Option<Process>]) {
+    fn round(&mut self, round: usize, test: Test, running: &[Option<Running>]) {
         let cores = [self.options.gateway_core, self.options.load_core];
         let spinners = test.needs_awake_cores().then(|| Spinners::start(&self.program, &cores));
         if let Some(Err(error)) = &spinners {
@@ -199,7 +200,7 @@ impl Bench {
             ));
         }
         for (peer, process) in running.iter().enumerate() {
-            self.measure(round, test, peer, process.as_ref());
+            self.measure(round, test, peer, process.as_deref());
         }
     }
 

@@ -17,7 +17,8 @@ Options, as NAME=value arguments after `--` or as environment variables:
   SECS=2             seconds per test, peer and round
   TESTS=startup,thr,lat,sse,paced,slow    also many (5,000 connections), body4k, body100k, body4m
   PEERS=direct,nginx,tollgate    also haproxy, litellm, portkey, tollgate:PATH, as often as wanted, to compare
-                     builds, and tollgate+off (no telemetry), +names=N (models and keys), +threads=N
+                     builds, and tollgate+off (no telemetry), +names=N (models and keys), +threads=N,
+                     +cpu=PERCENT (of a core, for each thread: with thr, what a second thread adds)
   TOLLGATE=target/release/tollgate
   NGINX=nginx
   HAPROXY=haproxy

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::options::Options;
 use crate::process::Process;
 use crate::programs::{self, Program};
+use crate::quota::Quota;
 use crate::variant::Variant;
 use crate::wire::{self, Body};
 
@@ -22,10 +24,27 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     threads: usize,
+    /// Hundredths of a core that all of it may use.
+    cpu: Option<usize>,
     /// What a request has to say besides, each line with its end.
     pub(crate) headers: String,
     /// `None` for the mock upstream itself.
     pub(crate) program: Option<Program>,
+}
+
+/// A peer's process.
+pub(crate) struct Running {
+    process: Process,
+    /// Goes after the process.
+    _quota: Option<Quota>,
+}
+
+impl Deref for Running {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
 }
 
 impl Peer {
@@ -36,13 +55,19 @@ impl Peer {
             name: name.to_owned(),
             address,
             threads: 1,
+            cpu: None,
             headers: String::new(),
             program: Some(program),
         };
         match name {
-            "direct" => {
-                Ok(Self { name: name.to_owned(), address: mock, threads: 1, headers: String::new(), program: None })
-            }
+            "direct" => Ok(Self {
+                name: name.to_owned(),
+                address: mock,
+                threads: 1,
+                cpu: None,
+                headers: String::new(),
+                program: None,
+            }),
             "nginx" => programs::nginx(options, address, mock, folder).map(plain),
             "haproxy" => programs::haproxy(options, address, mock, folder).map(plain),
             "litellm" => programs::litellm(options, address, mock, folder).map(plain),
@@ -54,17 +79,22 @@ impl Peer {
             _ => {
                 let variant = Variant::parse(name, options)?;
                 let program = programs::tollgate(&variant, address, mock, folder)?;
-                Ok(Self { threads: variant.threads, ..plain(program) })
+                let cpu = variant.cpu.map(|percent| percent * variant.threads);
+                Ok(Self { threads: variant.threads, cpu, ..plain(program) })
             }
         }
     }
 
     /// Starts the program and waits for its first answer; `None` for the mock itself.
-    pub(crate) fn start(&self, options: &Options) -> Result<Option<(Process, Duration)>, String> {
+    pub(crate) fn start(&self, options: &Options) -> Result<Option<(Running, Duration)>, String> {
         let Some(program) = &self.program else { return Ok(None) };
         let cores = [options.gateway_core, options.load_core];
         let mut process =
             program.start(&cores[..self.threads.clamp(1, cores.len())]).map_err(|error| error.to_string())?;
+        let quota = self.cpu.map(|percent| Quota::of(process.id(), percent)).transpose();
+        let quota = quota.map_err(|error| {
+            format!("a limit of CPU time needs control groups, root, and no real-time priority (chrt -f): {error}")
+        })?;
         let mut last;
         loop {
             match ask(
@@ -75,7 +105,7 @@ impl Peer {
             ) {
                 Ok((status, _)) if status.contains(" 200 ") => {
                     let took = process.started.elapsed();
-                    return Ok(Some((process, took)));
+                    return Ok(Some((Running { process, _quota: quota }, took)));
                 }
                 Ok((status, body)) => last = format!("{status}: {body}"),
                 Err(error) => last = error.to_string(),

@@ -10,6 +10,8 @@ use crate::peers::KEY;
 pub(crate) struct Variant {
     pub(crate) binary: PathBuf,
     pub(crate) threads: usize,
+    /// Hundredths of a core that each thread may use.
+    pub(crate) cpu: Option<usize>,
     /// Whether metrics are pushed.
     telemetry: bool,
     /// Models in the config, and as many keys.
@@ -20,7 +22,7 @@ impl Variant {
     pub(crate) fn parse(name: &str, options: &Options) -> Result<Self, String> {
         let (kind, path) = name.split_once(':').unwrap_or((name, ""));
         let binary = if path.is_empty() { options.tollgate.clone() } else { PathBuf::from(path) };
-        let mut variant = Self { binary, threads: 1, telemetry: true, names: 1 };
+        let mut variant = Self { binary, threads: 1, cpu: None, telemetry: true, names: 1 };
         let mut parts = kind.split('+');
         let mut known = parts.next() == Some("tollgate");
         for part in parts {
@@ -29,12 +31,13 @@ impl Variant {
                 ("off", None) => variant.telemetry = false,
                 ("names", Some(names)) => variant.names = names,
                 ("threads", Some(threads)) => variant.threads = threads,
+                ("cpu", Some(percent)) => variant.cpu = Some(percent),
                 _ => known = false,
             }
         }
         known.then_some(variant).ok_or_else(|| {
             "unknown: known are direct, nginx, haproxy, litellm, portkey, tollgate, and tollgate followed by \
-             +off, +names=N, +threads=N or :PATH"
+             +off, +names=N, +threads=N, +cpu=PERCENT or :PATH"
                 .to_owned()
         })
     }
