@@ -3,13 +3,15 @@
 //! Gives up on anything out of the ordinary, right or wrong: whoever asks then has it parsed, which also
 //! says what is wrong. What is accepted here a parser accepts as well, with the same fields.
 
+use crate::sys::{self, BLOCK};
+
 /// Deepest nesting that is looked into here; one bit each.
 const DEPTH_MAX: u32 = 100;
 
 /// Calls `field` with the name and the value of every field, as they are spelled, and says whether all
 /// is ASCII: if not, it may be no UTF-8. `None` means that nothing can be said.
 pub(super) fn fields<'a>(text: &'a [u8], mut field: impl FnMut(&'a [u8], &'a [u8])) -> Option<bool> {
-    let mut scan = Scan { bytes: text, at: 0, highest: 0 };
+    let mut scan = Scan { bytes: text, at: 0, high: 0 };
     scan.space();
     scan.take(b'{')?;
     scan.space();
@@ -36,14 +38,14 @@ pub(super) fn fields<'a>(text: &'a [u8], mut field: impl FnMut(&'a [u8], &'a [u8
         }
     }
     scan.space();
-    (scan.at == scan.bytes.len()).then_some(scan.highest.is_ascii())
+    (scan.at == scan.bytes.len()).then_some(scan.high == 0)
 }
 
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// All bytes of strings, each bit by itself: elsewhere nothing but ASCII is taken.
-    highest: u8,
+    /// Bits of the bytes of strings that are not ASCII: elsewhere nothing but ASCII is taken.
+    high: u32,
 }
 
 impl Scan<'_> {
@@ -167,86 +169,64 @@ impl Scan<'_> {
         (self.at > start).then_some(())
     }
 
-    /// Goes to the next byte of a string that does not stand for itself. A block is looked at whole and
-    /// without a branch, so that it becomes a few instructions on vectors.
-    fn plain(&mut self) -> Option<()> {
-        const BLOCK: usize = 32;
-        while let Some(block) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-            let (mut found, mut bits) = (0, 0);
-            for byte in block {
-                found |= u8::from(is_special(*byte));
-                bits |= byte;
-            }
-            if found != 0 {
-                let length = first_special(block).unwrap_or(BLOCK);
-                // Nearly always all of it is ASCII, and what is behind the place does not matter.
-                if !bits.is_ascii() {
-                    bits = block.iter().take(length).fold(0, |bits, byte| bits | byte);
-                }
-                self.highest |= bits;
-                self.at += length;
-                return Some(());
-            }
-            self.highest |= bits;
-            self.at += BLOCK;
-        }
-        for byte in self.bytes.get(self.at..)? {
-            if is_special(*byte) {
-                break;
-            }
-            self.highest |= byte;
-            self.at += 1;
-        }
-        Some(())
-    }
-
+    /// A string, looked through by blocks: what of a block does not stand for itself is a few bits, so that text
+    /// with a line break every few words is nearly as quick to look through as any other.
     fn string(&mut self) -> Option<()> {
         self.take(b'"')?;
+        while let Some(block) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+            let sys::Block { mut special, high } = sys::Block::of(block);
+            let mut end = self.at + BLOCK;
+            while special != 0 {
+                let place = special.trailing_zeros();
+                let at = self.at + place as usize;
+                match self.bytes.get(at)? {
+                    b'"' => {
+                        self.high |= high & !(u32::MAX << place);
+                        self.at = at + 1;
+                        return Some(());
+                    }
+                    b'\\' => {
+                        let next = self.escape(at + 1)?;
+                        let behind = next - self.at;
+                        if behind >= BLOCK {
+                            end = next;
+                            break;
+                        }
+                        special &= u32::MAX << behind;
+                    }
+                    // A control character.
+                    _ => return None,
+                }
+            }
+            self.high |= high;
+            self.at = end;
+        }
+        self.string_end()
+    }
+
+    /// The end of a string near the end of all.
+    fn string_end(&mut self) -> Option<()> {
         loop {
-            self.plain()?;
             match self.next()? {
                 b'"' => return Some(()),
-                b'\\' => match self.next()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => {
-                        let digits = self.bytes.get(self.at..self.at + 4)?;
-                        if !digits.iter().all(u8::is_ascii_hexdigit) {
-                            return None;
-                        }
-                        self.at += 4;
-                    }
-                    _ => return None,
-                },
-                // A control character.
-                _ => return None,
+                b'\\' => self.at = self.escape(self.at)?,
+                ..0x20 => return None,
+                byte => self.high |= u32::from(byte >> 7),
             }
         }
     }
-}
 
-/// Whether it does not stand for itself in a string.
-const fn is_special(byte: u8) -> bool {
-    // Without a branch.
-    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
-}
-
-/// Where the first byte is that does not stand for itself, eight at a time and without a branch for each: text
-/// with a line break or a quotation mark every few words is as quick to look through as any other.
-fn first_special(block: &[u8]) -> Option<usize> {
-    const fn all(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
+    /// What is behind an escape whose backslash stands before `at`.
+    fn escape(&self, at: usize) -> Option<usize> {
+        match self.bytes.get(at)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 1),
+            b'u' => {
+                let digits = self.bytes.get(at + 1..at + 5)?;
+                digits.iter().all(u8::is_ascii_hexdigit).then_some(at + 5)
+            }
+            _ => None,
+        }
     }
-    // The highest bit of each byte that is less than another: exact up to the first such byte, for nothing was
-    // borrowed from those before it (Hacker's Delight, 6-1).
-    let less = |word: u64, than: u8| word.wrapping_sub(all(than)) & !word;
-    let (words, _) = block.as_chunks::<8>();
-    words.iter().enumerate().find_map(|(number, word)| {
-        let word = u64::from_le_bytes(*word);
-        let quotes = less(word ^ all(b'"'), 1);
-        let escapes = less(word ^ all(b'\\'), 1);
-        let found = (quotes | escapes | less(word, 0x20)) & all(0x80);
-        (found != 0).then(|| 8 * number + found.trailing_zeros() as usize / 8)
-    })
 }
 
 #[cfg(test)]
@@ -259,23 +239,6 @@ mod tests {
         let is_ascii = fields(text.as_bytes(), |name, value| found.push((owned(name), owned(value))))?;
         assert_eq!(is_ascii, text.is_ascii(), "{text}");
         Some(found)
-    }
-
-    #[test]
-    fn the_first_special_byte_is_found_wherever_it_is() {
-        for others in [b'a', 0x7f, 0x80, 0xff, b'!', b'#', b'[', b']', 0x20] {
-            for special in [b'"', b'\\', 0, 1, 0x1f, b'\n'] {
-                for at in 0..32 {
-                    for second in at..32 {
-                        let mut block = [others; 32];
-                        (block[at], block[second]) = (special, b'"');
-                        block[at] = special;
-                        assert_eq!(first_special(&block), Some(at), "{block:?}");
-                    }
-                }
-            }
-            assert_eq!(first_special(&[others; 32]), None);
-        }
     }
 
     #[test]
