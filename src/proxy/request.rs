@@ -150,8 +150,9 @@ async fn read_bounded(
     }
     // What came with one read is not worth counting; what may become large is.
     let share = share.get_or_insert_with(|| Share::of(load));
-    let mut whole = BytesMut::new();
-    let mut yielded_at = 0;
+    // With the room for the rest, if it was given any.
+    let mut whole = first.try_into_mut().unwrap_or_else(|first| BytesMut::from(first.as_ref()));
+    let (begun, mut yielded_at) = (whole.len(), 0);
     loop {
         // One byte more than is allowed is enough to see that there is one.
         let left = body.size_hint().upper().map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
@@ -159,10 +160,10 @@ async fn read_bounded(
         // What comes without a length comes in pieces of any size, and is not to decide how much room there is.
         let is_announced = body.size_hint().upper().is_some();
         let least = if is_announced { 1 } else { PIECE_MAX.min(left) };
-        if whole.is_empty() {
-            whole.reserve(left.clamp(1, GROWTH_MIN) + first.len());
-            whole.extend_from_slice(&first);
-        } else if whole.capacity() - whole.len() < least {
+        let room = whole.capacity() - whole.len();
+        if whole.len() == begun && room < left.clamp(1, GROWTH_MIN / 2) {
+            whole.reserve(left.clamp(1, GROWTH_MIN));
+        } else if room < least {
             // What is announced, or may be of any length, gets room for all of it: memory that nobody has written to
             // is none, and in growing step by step every step would be left behind.
             let growth = if is_announced || whole.len() >= GROWTH_MANY { GROWTH_MAX } else { 3 * whole.len() };

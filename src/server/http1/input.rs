@@ -1,12 +1,18 @@
 //! What a client has sent and nobody has used yet.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::head::{self, Head, Limits};
 use crate::{api::error::Error, message::Decoder};
 
 /// Empty lines that may stand before a request (RFC 9112 §2.2).
 const EMPTY_LINES_MAX: usize = 8;
+
+/// Less of a body than this is copied once more instead.
+const ROOM_MIN: usize = 16 * 1024;
+
+/// The most that a body that has just begun gets. Nobody has shown a key yet, but what is not written to is no memory.
+const ROOM_MAX: usize = 256 * 1024;
 
 /// Bytes on their way into heads and bodies.
 #[derive(Debug)]
@@ -131,9 +137,24 @@ impl Input {
                 self.decoder = Decoder::new(head.framing);
                 self.broken = None;
                 self.body_bytes = 0;
-                self.ready = self.body(data.get(length..).unwrap_or_default()).unwrap_or_default();
+                self.ready = self.beginning(data.get(length..).unwrap_or_default());
                 Some(Ok(head))
             }
+        }
+    }
+
+    /// What came of the body with its head. A large part of a larger body has the room for the rest: who reads it
+    /// goes on there.
+    fn beginning(&mut self, input: &[u8]) -> Bytes {
+        match self.decoder {
+            Decoder::Length(all) if input.len() >= ROOM_MIN && all > input.len() as u64 => {
+                let room = usize::try_from(all).unwrap_or(usize::MAX).min(ROOM_MAX.max(input.len()));
+                let mut beginning = BytesMut::with_capacity(room);
+                beginning.extend_from_slice(input);
+                self.has_read(input.len());
+                beginning.freeze()
+            }
+            _ => self.body(input).unwrap_or_default(),
         }
     }
 
