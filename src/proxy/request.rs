@@ -154,6 +154,20 @@ async fn read_bounded(
     let mut whole = first.try_into_mut().unwrap_or_else(|first| BytesMut::from(first.as_ref()));
     let (begun, mut yielded_at) = (whole.len(), 0);
     loop {
+        if whole.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        share.grow_to(whole.len() + 1)?;
+        let length = whole.len();
+        if length - yielded_at >= TURN_BYTES {
+            // A body that is all there already would keep everybody else waiting.
+            yielded_at = length;
+            tokio::task::yield_now().await;
+        }
+        // Before it gets room for more, which would be a copy of all of it.
+        if body.is_end_stream() {
+            return Ok(whole.freeze());
+        }
         // One byte more than is allowed is enough to see that there is one.
         let left = body.size_hint().upper().map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let left = left.min((bytes_max + 1).saturating_sub(whole.len()));
@@ -170,17 +184,7 @@ async fn read_bounded(
             // With the room for a last piece, or that would double all of it.
             whole.reserve(left.min(growth) + least);
         }
-        if whole.len() > bytes_max {
-            return Err(too_large(bytes_max));
-        }
-        share.grow_to(whole.len() + 1)?;
-        let length = whole.len();
-        if length - yielded_at >= TURN_BYTES {
-            // A body that is all there already would keep everybody else waiting.
-            yielded_at = length;
-            tokio::task::yield_now().await;
-        }
-        if body.is_end_stream() || !next(pace, length, |cx| body.poll_append(cx, &mut whole)).await? {
+        if !next(pace, length, |cx| body.poll_append(cx, &mut whole)).await? {
             return Ok(whole.freeze());
         }
     }

@@ -217,6 +217,7 @@ impl Scan<'_> {
     }
 
     /// What is behind an escape whose backslash stands before `at`.
+    #[inline]
     fn escape(&self, at: usize) -> Option<usize> {
         match self.bytes.get(at)? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 1),
