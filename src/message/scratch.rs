@@ -11,9 +11,8 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// What one read takes at most. Nearly always that is all there is, which goes on in one piece; twice as much made a
-/// stream of long lines take 64 KiB more.
-const SCRATCH_BYTES: usize = 32 * 1024;
+/// What one read takes at most. Everything that is there goes on in one piece.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
