@@ -21,6 +21,6 @@ pub use framing::{Framing, Said};
 pub use head::{Head, Response};
 pub use headers::{Headers, Lines};
 pub use number::{decimal, push_number};
-pub use scratch::{Read, poll_read};
+pub use scratch::{Read, poll_read, poll_read_at_most};
 pub use tcp::Tcp;
 pub use unix::listen_at;

@@ -32,8 +32,18 @@ pub fn poll_read<S: AsyncRead + Unpin, T>(
     cx: &mut Context<'_>,
     take: impl FnOnce(&[u8]) -> T,
 ) -> Poll<Read<T>> {
+    poll_read_at_most(SCRATCH_BYTES, stream, cx, take)
+}
+
+/// The same, but no more than so many bytes, of 64 KiB.
+pub fn poll_read_at_most<S: AsyncRead + Unpin, T>(
+    most: usize,
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]) -> T,
+) -> Poll<Read<T>> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let mut buffer = ReadBuf::new(scratch);
+        let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
         match Pin::new(stream).poll_read(cx, &mut buffer) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Read::Failed(error)),

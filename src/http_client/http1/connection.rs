@@ -23,6 +23,9 @@ use crate::{
 /// Most 1xx responses before the one that counts.
 const INFORMATIONAL_MAX: usize = 16;
 
+/// What one read of an answer takes at most. Twice as much made a stream of long lines take 64 KiB more.
+const READ_MAX: usize = 32 * 1024;
+
 /// A connection that belongs to one request at a time.
 #[derive(Debug)]
 pub(in crate::http_client) struct Connection {
@@ -81,7 +84,7 @@ impl Connection {
 
     /// Reads once what there is, and hands it to `take`.
     pub(super) fn poll_read<T>(&mut self, cx: &mut Context<'_>, take: impl FnOnce(&[u8]) -> T) -> Poll<Read<T>> {
-        message::poll_read(&mut self.stream, cx, take)
+        message::poll_read_at_most(READ_MAX, &mut self.stream, cx, take)
     }
 
     /// Ready once `deadline` has passed.
